@@ -1,0 +1,2 @@
+//! hephaestus-export.
+fn main() {}

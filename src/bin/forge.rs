@@ -1,0 +1,2 @@
+//! hephaestus-forge.
+fn main() {}

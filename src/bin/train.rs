@@ -1,0 +1,2 @@
+//! hephaestus-train.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The token corpus.
+pub mod batch;

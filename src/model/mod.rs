@@ -1,0 +1,3 @@
+//! One decoder for the Llama family.
+
+pub mod config;

@@ -1,0 +1,3 @@
+//! AdamW, clipping, and the learning-rate schedule.
+
+pub mod schedule;
