@@ -1,0 +1,45 @@
+# The two commands: `make demo` and `make test`. Everything else is cargo.
+#
+# PYTHON=...                  the Python 3.10+ that makes .venv
+# LIBTORCH=/path              your own libtorch instead of the one installed here
+# LIBTORCH_USE_PYTORCH=1      the PyTorch of the python3 on your PATH instead
+
+PYTHON ?= python3
+CARGO_FLAGS := --release --locked
+
+# With a libtorch of your own, building needs nothing installed; the demo's data and the tests' oracle still do.
+ifeq ($(LIBTORCH)$(LIBTORCH_USE_PYTORCH),)
+LIBTORCH_READY := .libtorch
+endif
+
+.PHONY: demo test build setup audit bench clean
+
+demo: build .venv/installed  ## the whole job on real data: corpora, base model, continual pre-training, export
+	recipes/quickstart.sh
+
+test: .venv/installed $(LIBTORCH_READY)  ## every test
+	cargo test $(CARGO_FLAGS) --all-targets
+
+build: $(LIBTORCH_READY)  ## the three programs, in target/release
+	cargo build $(CARGO_FLAGS)
+
+bench: $(LIBTORCH_READY)  ## the corpus benches; the others are in benches/RESULTS.md with their commands
+	cargo bench --locked --bench corpus
+
+audit:  ## licences, advisories and sources of every dependency
+	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+	cargo deny check
+
+setup: .venv/installed $(LIBTORCH_READY)  ## .venv with libtorch and the oracle
+
+.venv/installed: requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, this is " + sys.version)'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --progress-bar off -r requirements.txt
+	touch $@
+
+.libtorch: | .venv/installed
+	ln -sfn "$$(.venv/bin/python -c 'import importlib.util as u; print(u.find_spec("torch").submodule_search_locations[0])')" .libtorch
+
+clean:
+	rm -rf target .venv .libtorch demo
