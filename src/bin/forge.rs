@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use hephaestus::forge::bpe;
+use hephaestus::forge::inspect::Choice;
 use hephaestus::forge::progress::{size, thousands};
 use hephaestus::forge::readers::{BadRecord, Document, Kind, Reader};
+use hephaestus::forge::tokenize::EndOfDocument;
+use hephaestus::forge::vocabulary::Vocabulary;
+use hephaestus::forge::{bpe, inspect, tokenize, verify};
 
 /// Bad records named one by one; the rest are only counted.
 const NAMED: u64 = 20;
@@ -26,6 +29,12 @@ enum Command {
     Tokenizer(TokenizerArgs),
     /// Print what a reader makes of its inputs, as JSON lines with "text" and "origin".
     Read(ReadArgs),
+    /// Tokenize documents into a corpus: PREFIX.bin, PREFIX.idx and their manifest.
+    Tokenize(TokenizeArgs),
+    /// Print documents of a corpus back as text, and its statistics.
+    Inspect(InspectArgs),
+    /// Check every sequence, token and hash of a corpus; exit code 1 if anything is wrong.
+    Verify(VerifyArgs),
 }
 
 #[derive(Args)]
@@ -65,6 +74,60 @@ struct ReadArgs {
 }
 
 #[derive(Args)]
+struct TokenizeArgs {
+    /// Files and folders to tokenize.
+    #[arg(required = true)]
+    inputs: Vec<PathBuf>,
+    /// How to read them.
+    #[arg(long, default_value = "text")]
+    reader: Kind,
+    #[command(flatten)]
+    reading: ReadingArgs,
+    /// Folder with tokenizer.json.
+    #[arg(long, value_name = "DIR")]
+    tokenizer: PathBuf,
+    /// Path of the corpus, without extension.
+    #[arg(long, short, value_name = "PREFIX")]
+    output: PathBuf,
+    /// The corpus' name in its manifest; its file name by default.
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+    /// What follows each document: auto (the tokenizer's eos token), none, or a token.
+    #[arg(long, default_value = "auto", value_name = "auto|none|TOKEN")]
+    end_of_document: EndOfDocument,
+}
+
+#[derive(Args)]
+struct InspectArgs {
+    /// Path of the corpus, without extension.
+    prefix: PathBuf,
+    /// Folder with the tokenizer.json that decodes it; ids are printed without one.
+    #[arg(long, value_name = "DIR")]
+    tokenizer: Option<PathBuf>,
+    /// Print so many documents.
+    #[arg(long, default_value_t = 3, value_name = "COUNT")]
+    documents: u64,
+    /// Print this document, counted from 0.
+    #[arg(long, value_name = "N", conflicts_with_all = ["documents", "sample"])]
+    document: Option<u64>,
+    /// Draw the documents at random with a seed, instead of taking the first.
+    #[arg(long, value_name = "SEED")]
+    sample: Option<u64>,
+    /// Print document lengths: quantiles and a histogram.
+    #[arg(long)]
+    stats: bool,
+}
+
+#[derive(Args)]
+struct VerifyArgs {
+    /// Path of the corpus, without extension.
+    prefix: PathBuf,
+    /// Hold token ids against this tokenizer's vocabulary, instead of the manifest's.
+    #[arg(long, value_name = "DIR")]
+    tokenizer: Option<PathBuf>,
+}
+
+#[derive(Args)]
 struct ReadingArgs {
     /// jsonl: the key that holds the text, or a JSON pointer such as /a/b.
     #[arg(long, default_value = "text")]
@@ -99,6 +162,9 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Tokenizer(args) => tokenizer(&args),
         Command::Read(args) => read(&args),
+        Command::Tokenize(args) => tokenize(&args),
+        Command::Inspect(args) => inspect(&args),
+        Command::Verify(args) => verify(&args),
     };
     match done {
         Ok(code) => code,
@@ -120,8 +186,9 @@ fn tokenizer(args: &TokenizerArgs) -> anyhow::Result<ExitCode> {
     let mut bad = BadRecords::default();
     let trained = bpe::train(&inputs, &args.output, &settings, &mut |record| bad.report(record))?;
     bad.close();
+    let short = if trained.vocab_size < args.vocab_size { " (the text gives no more)" } else { "" };
     eprintln!(
-        "trained {} tokens on {} documents, {} (of {}, {}) -> {}",
+        "trained {} tokens{short} on {} documents, {} (of {}, {}) -> {}",
         thousands(trained.vocab_size as u64),
         thousands(trained.documents),
         size(trained.bytes),
@@ -152,6 +219,69 @@ fn read(args: &ReadArgs) -> anyhow::Result<ExitCode> {
     out.flush()?;
     bad.close();
     Ok(ExitCode::SUCCESS)
+}
+
+fn tokenize(args: &TokenizeArgs) -> anyhow::Result<ExitCode> {
+    let name = args.output.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let settings = tokenize::Settings {
+        tokenizer: args.tokenizer.clone(),
+        output: args.output.clone(),
+        source: args.source.clone().unwrap_or(name),
+        end_of_document: args.end_of_document.clone(),
+        strict: args.reading.strict,
+    };
+    let mut bad = BadRecords::default();
+    let reader = args.reading.reader(args.reader);
+    let done = tokenize::tokenize(&reader, &args.inputs, &settings, &mut |record| bad.report(record))?;
+    bad.close();
+    let repeated = match done.repeated {
+        0 => String::new(),
+        repeated => format!(", {} repeated left out", thousands(repeated)),
+    };
+    let (tokens, seconds) = (done.manifest.tokens, done.took.as_secs_f64());
+    eprintln!(
+        "{}: {} documents, {}, {} tokens ({:.2} bytes a token) in {seconds:.1} s{repeated} -> {}",
+        settings.source,
+        thousands(done.manifest.documents),
+        size(done.bytes),
+        thousands(tokens),
+        done.bytes as f64 / tokens.max(1) as f64,
+        args.output.display(),
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
+    let documents = match (args.document, args.sample) {
+        (Some(number), _) => Choice::One(number),
+        (None, Some(seed)) => Choice::Sample { count: args.documents, seed },
+        (None, None) => Choice::First(args.documents),
+    };
+    let settings = inspect::Settings {
+        prefix: args.prefix.clone(),
+        tokenizer: args.tokenizer.clone(),
+        documents,
+        statistics: args.stats,
+    };
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    inspect::inspect(&settings, &mut out)?;
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
+    let vocabulary = args.tokenizer.as_deref().map(Vocabulary::load).transpose()?;
+    let report = verify::verify(&args.prefix, vocabulary.map(|vocabulary| vocabulary.size))?;
+    let checked = report.checked.join(", ");
+    if report.problems.is_empty() {
+        writeln!(std::io::stdout(), "{}: sound ({checked})", args.prefix.display())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for problem in &report.problems {
+        eprintln!("error: {problem}");
+    }
+    eprintln!("{}: {} problems (checked {checked})", args.prefix.display(), report.problems.len());
+    Ok(ExitCode::FAILURE)
 }
 
 /// Names the first bad records on stderr and counts the rest.

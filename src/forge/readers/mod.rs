@@ -144,9 +144,9 @@ impl Reader {
         self.max_bytes.unwrap_or(self.kind.max_bytes())
     }
 
-    /// Whether equal documents are kept once only: packages carry the same licence texts again and again.
+    /// Whether equal documents are kept once only: packages carry the same licences and generated pages again and again.
     pub fn unique(&self) -> bool {
-        self.kind == Kind::PythonText
+        matches!(self.kind, Kind::PythonCode | Kind::PythonDocs | Kind::PythonCalls | Kind::PythonText)
     }
 
     /// Lists what the inputs hold, in an order that depends on their names alone.
