@@ -180,7 +180,7 @@ fn verify_finds_a_flipped_byte_and_names_the_file() {
         ("c.idx", 0, "not a Megatron-LM index"),
         ("c.idx", 17, "token type 72"),
         ("c.idx", 35, "end at byte"),
-        ("c.idx", 40, "begins at byte 16384"),
+        ("c.idx", 40, "begins at byte 4194304"),
         ("c.idx", 54, "ends at sequence 65"),
     ] {
         flip(name, at);
@@ -259,6 +259,7 @@ fn bad_input_is_refused_with_a_message_that_says_what_to_do() {
         &["tokenizer", "none.txt", "--output", "t"],
         &["tokenizer", "text.txt", "--vocab-size", "100", "--output", "t"],
         &["tokenizer", "text.txt", "--vocab-size", "300", "--output", "text.txt/sub"],
+        &["tokenizer", "text.txt", "--max-bytes", "lots", "--output", "t"],
         &["tokenize", "empty", "--tokenizer", "tok", "--output", "c"],
         &["tokenize", "text.txt", "--tokenizer", "nowhere", "--output", "c"],
         &["tokenize", "text.txt", "--tokenizer", "broken", "--output", "c"],

@@ -53,8 +53,8 @@ struct TokenizerArgs {
     /// Special tokens besides <|endoftext|>, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "TOKEN")]
     special: Vec<String>,
-    /// Train on a sample of at most so many bytes of text; the same one every time.
-    #[arg(long, default_value_t = 1 << 30, value_name = "BYTES")]
+    /// Train on a sample of at most so much text, such as 200M; the same one every time.
+    #[arg(long, default_value = "1G", value_name = "BYTES", value_parser = parse_size)]
     max_bytes: u64,
     /// Folder to write.
     #[arg(long, short)]
@@ -138,8 +138,8 @@ struct ReadingArgs {
     /// Leave out paths that match a glob, relative to each input folder; may be repeated.
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
-    /// Largest file, or JSON line, that is read.
-    #[arg(long, value_name = "BYTES")]
+    /// Largest file, or JSON line, that is read, such as 500k.
+    #[arg(long, value_name = "BYTES", value_parser = parse_size)]
     max_file_bytes: Option<u64>,
     /// Stop at the first bad record instead of skipping it.
     #[arg(long)]
@@ -168,11 +168,21 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(code) => code,
+        // The reader of our output has seen enough: `hephaestus-forge inspect … | head`.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let kind = match (error.downcast_ref::<std::io::Error>(), error.downcast_ref::<inspect::InspectError>()) {
+        (Some(error), _) | (None, Some(inspect::InspectError::Io(error))) => Some(error.kind()),
+        _ => error.downcast_ref::<serde_json::Error>().and_then(serde_json::Error::io_error_kind),
+    };
+    kind == Some(std::io::ErrorKind::BrokenPipe)
 }
 
 fn tokenizer(args: &TokenizerArgs) -> anyhow::Result<ExitCode> {
@@ -280,8 +290,24 @@ fn verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     for problem in &report.problems {
         eprintln!("error: {problem}");
     }
-    eprintln!("{}: {} problems (checked {checked})", args.prefix.display(), report.problems.len());
+    let checked = if checked.is_empty() { "the header only".to_owned() } else { checked };
+    eprintln!("{} is not sound (checked {checked})", args.prefix.display());
     Ok(ExitCode::FAILURE)
+}
+
+/// Bytes as people write them: `500`, `500k`, `20M`, `1.5G`.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let unit = text.trim_end_matches(['B', 'b']);
+    let (number, scale) = match unit.chars().last() {
+        Some('k' | 'K') => (&unit[..unit.len() - 1], 1e3),
+        Some('m' | 'M') => (&unit[..unit.len() - 1], 1e6),
+        Some('g' | 'G') => (&unit[..unit.len() - 1], 1e9),
+        _ => (unit, 1.0),
+    };
+    match number.parse::<f64>() {
+        Ok(number) if number > 0.0 && number.is_finite() => Ok((number * scale) as u64),
+        _ => Err("expected a number of bytes above 0, such as 500000, 500k, 20M or 1G".to_owned()),
+    }
 }
 
 /// Names the first bad records on stderr and counts the rest.

@@ -158,3 +158,9 @@ impl Corpus {
         self.manifest.as_ref()
     }
 }
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let _ = fs_err::remove_file(path_of(&self.prefix, ".bin.tmp"));
+    }
+}

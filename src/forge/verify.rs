@@ -256,7 +256,7 @@ fn tokens(
     vocab_size: Option<u32>,
     report: &mut Report,
 ) -> Result<String, VerifyError> {
-    if bytes % width != 0 {
+    if !bytes.is_multiple_of(width) {
         report.problem(bin, &format!("{bytes} bytes, no multiple of the {width} bytes a token takes"));
     }
     report.tokens = bytes / width;

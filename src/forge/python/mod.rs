@@ -83,7 +83,37 @@ pub fn dedent(docstring: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn no_source_makes_the_readers_panic(
+            pieces in prop::collection::vec(
+                prop::sample::select(vec![
+                    "def f", "(", ")", ":", "\n", "    ", "\t", "class A", "\"\"\"", "'", "\"", ">>> ", "... ", "[", "]", "{", "}",
+                    "{{", "x", "é", "世", "\u{2003}", "\\", "\\x4", "r", "b", "#", "@overload\n", "add_docstr(", ",", "+",
+                    ".format(", "**k", "x = ", "if 1:\n ", ":func:`~a`", "torch.x", "return", "\r\n",
+                ]),
+                0..60,
+            )
+        ) {
+            let source = pieces.concat();
+            for entry in entries("m", &source) {
+                let _ = (pages::documentation(&entry), pages::trajectory(&entry));
+            }
+            let _ = (strip::without_docstrings(&source), doctest::parts(&source), pages::plain_roles(&source));
+        }
+    }
+
+    #[test]
+    fn deep_nesting_neither_overflows_the_stack_nor_hangs() {
+        let source = format!("x = {}1{}\n", "(".repeat(50_000), ")".repeat(50_000));
+        let _ = (entries("m", &source), strip::without_docstrings(&source));
+        let nested: String = (0..500).map(|depth| format!("{}class A:\n", " ".repeat(depth))).collect();
+        let _ = (entries("m", &nested), strip::without_docstrings(&nested));
+    }
 
     #[test]
     fn dedent_follows_pep_257() {

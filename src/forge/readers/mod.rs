@@ -109,7 +109,8 @@ impl Kind {
     /// Largest file (or JSON line) read unless the user says otherwise, in bytes.
     fn max_bytes(self) -> u64 {
         match self {
-            Self::Text | Self::Jsonl | Self::Markdown => 256 << 20,
+            // A document is encoded in one piece, which takes some fifty times its size in memory.
+            Self::Text | Self::Jsonl | Self::Markdown => 64 << 20,
             Self::Source => 1 << 20,
             Self::PythonDocs | Self::PythonCalls | Self::PythonText => 4 << 20,
             // Larger Python files are tables that a program wrote.

@@ -121,7 +121,7 @@ pub fn documents(file: &File, reader: &Reader) -> Vec<Read> {
         Kind::PythonDocs | Kind::PythonCalls => {
             // Users call what a private file defines through the package that holds it.
             let module = match module.rsplit_once('.') {
-                Some((package, file)) if file.starts_with('_') => package,
+                Some((package, file)) if file.starts_with('_') && !file.starts_with("__") => package,
                 _ => module,
             };
             // A module's own docstring is prose.

@@ -67,7 +67,12 @@ pub(super) fn files(
 }
 
 fn excludes(root: &Path, reader: &Reader) -> Result<Override, InputError> {
-    let bad = |glob: &str, error: ignore::Error| InputError::Glob { glob: glob.to_owned(), reason: error.to_string() };
+    let bad = |glob: &str, error: ignore::Error| {
+        // The library quotes the glob with a mark of its own in front; ours names it already.
+        let text = error.to_string();
+        let reason = text.rsplit("': ").next().unwrap_or(&text).to_owned();
+        InputError::Glob { glob: glob.to_owned(), reason }
+    };
     let mut overrides = OverrideBuilder::new(root);
     for glob in &reader.exclude {
         overrides.add(&format!("!{glob}")).map_err(|error| bad(glob, error))?;
