@@ -93,6 +93,21 @@ fn the_same_input_gives_the_same_tokenizer_and_corpus() {
 }
 
 #[test]
+fn documents_keep_their_order_however_many_there_are() {
+    let folder = with_tokenizer();
+    let lines: String = (0..40_000).map(|number| format!("{{\"text\": \"number {number}\"}}\n")).collect();
+    write(&folder, "x.jsonl", &lines);
+    succeed(&folder, &["tokenize", "x.jsonl", "--reader", "jsonl", "--tokenizer", "tok", "--output", "c"]);
+    for number in [0, 1, 16_383, 16_384, 16_385, 32_768, 39_999] {
+        let arguments = ["inspect", "c", "--tokenizer", "tok", "--document", &number.to_string()];
+        let (out, _) = succeed(&folder, &arguments);
+        assert!(out.contains(&format!("\nnumber {number}<|endoftext|>\n")), "{out}");
+    }
+    let (out, _) = succeed(&folder, &["inspect", "c", "--stats", "--documents", "0"]);
+    assert!(out.contains("documents   40,000") && out.contains("50 %") && !out.contains("── document"), "{out}");
+}
+
+#[test]
 fn a_bad_json_line_is_named_counted_and_skipped() {
     let folder = with_tokenizer();
     write(&folder, "x.jsonl", "{\"body\": \"one\"}\n{\"body\": \n\n{\"body\": 3}\n{\"body\": \"two\"}\n");

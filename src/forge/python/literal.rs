@@ -176,7 +176,7 @@ fn described(text: &str) -> HashMap<String, String> {
     values
 }
 
-/// `str.format` for plain names; a field without a value stands as its bare name.
+/// `str.format` for plain names; a field without a value stands as its bare name, or goes if it is a line of its own.
 fn format(template: &str, values: &HashMap<String, String>) -> String {
     let mut out = String::with_capacity(template.len());
     let mut rest = template;
@@ -191,8 +191,14 @@ fn format(template: &str, values: &HashMap<String, String>) -> String {
             let field = &brace[1..end];
             let key = if field.is_empty() { position.to_string() } else { field.to_owned() };
             position += usize::from(field.is_empty());
-            out.push_str(values.get(&key).map_or(field, String::as_str));
             rest = &brace[end + 1..];
+            match values.get(&key) {
+                Some(value) => out.push_str(value),
+                // Shared notes of another module, alone on their lines.
+                None if rest.starts_with('\n') && out.rsplit('\n').next().is_none_or(|line| line.trim().is_empty()) => {
+                }
+                None => out.push_str(field),
+            }
         } else {
             out.push_str(&brace[..1]);
             rest = &brace[1..];
@@ -275,6 +281,11 @@ mod tests {
         assert_eq!(value_of_last("x = '\\q\\u00e9'").as_deref(), Some("\\qé"));
         assert_eq!(value_of_last("x = b'bytes'"), None);
         assert_eq!(value_of_last("x = '\\"), None);
+    }
+
+    #[test]
+    fn a_field_without_a_value_goes_if_it_is_a_line_of_its_own_and_else_shows_its_name() {
+        assert_eq!(value_of_last("x = 'a\\n{note}\\nb {note}\\n'.format(**other)").as_deref(), Some("a\n\nb note\n"));
     }
 
     #[test]

@@ -119,9 +119,9 @@ pub fn documents(file: &File, reader: &Reader) -> Vec<Read> {
         }
         Kind::PythonText => vec![(without_headers(&file.path, &source).to_owned(), origin)],
         Kind::PythonDocs | Kind::PythonCalls => {
-            // Users call what a private file defines through the package that holds it.
+            // What a private file exports, users call through the package that holds it.
             let module = match module.rsplit_once('.') {
-                Some((package, file)) if file.starts_with('_') && !file.starts_with("__") => package,
+                Some((package, file)) if is_private(file) && source.contains("\n__all__") => package,
                 _ => module,
             };
             // A module's own docstring is prose.
@@ -136,6 +136,11 @@ pub fn documents(file: &File, reader: &Reader) -> Vec<Read> {
     };
     let texts = texts.into_iter().filter(|(text, _)| !text.trim().is_empty());
     texts.map(|(text, origin)| Ok(Document { text, origin })).collect()
+}
+
+/// `_tensor`, but not `__config__`.
+fn is_private(file: &str) -> bool {
+    file.starts_with('_') && !file.starts_with("__")
 }
 
 /// METADATA opens with mail-like headers; the prose follows the first blank line.
