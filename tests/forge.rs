@@ -203,7 +203,19 @@ fn verify_finds_a_flipped_byte_and_names_the_file() {
         assert!(err.contains(expected), "byte {at} of {name}: {err}");
         flip(name, at);
     }
-    succeed(&folder, &["verify", "c"]);
+    write(&folder, "c.loss", "too short");
+    let err = fail(&folder, &["verify", "c"]);
+    assert!(
+        err.contains("c.loss: 9 bytes, expected one for each of") && err.contains("has no hash for .loss"),
+        "{err}"
+    );
+    fs_err::remove_file(folder.path().join("c.loss")).unwrap();
+    fs_err::write(folder.path().join("c.manifest.json"), "{\"version\": 1}").unwrap();
+    let err = fail(&folder, &["verify", "c"]);
+    assert!(err.contains("c.manifest.json: missing field"), "{err}");
+    fs_err::remove_file(folder.path().join("c.manifest.json")).unwrap();
+    let (out, _) = succeed(&folder, &["verify", "c", "--tokenizer", "tok"]);
+    assert!(out.contains("no manifest: hashes not checked"), "{out}");
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::interim::{Corpus, CorpusError};
 use super::progress::{size, thousands};
+use super::store::{Corpus, CorpusError};
 use super::vocabulary::{Vocabulary, VocabularyError};
 
 /// Token ids shown of a document when there is no tokenizer to decode them.

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::interim::{CorpusError, Manifest, ManifestInfo, TokenType, Writer};
 use super::progress;
 use super::readers::{BadRecord, InputError, Reader, Unit};
+use super::store::{CorpusError, Manifest, ManifestInfo, TokenType, Writer};
 use super::vocabulary::{Vocabulary, VocabularyError};
 
 /// Bytes of input in flight.

@@ -10,12 +10,10 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::interim::{CorpusError, Manifest};
 use super::progress;
+use super::store::{CorpusError, HEADER, MAGIC, Manifest, TokenType, path_of};
 use super::vocabulary::hex;
 
-/// Bytes of an index before its arrays.
-const HEADER: u64 = 34;
 /// Problems of one file that are listed; the rest are counted.
 const LISTED: u64 = 8;
 /// Bytes read at once.
@@ -50,16 +48,9 @@ pub enum VerifyError {
     Corpus(#[from] CorpusError),
 }
 
-/// `PREFIX` with an extension appended, dots in its name kept.
-fn with_extension(prefix: &Path, extension: &str) -> PathBuf {
-    let mut path = prefix.as_os_str().to_owned();
-    path.push(extension);
-    path.into()
-}
-
 /// Checks the corpus at `prefix`. Token ids are held against `vocab_size`, else against the manifest's.
 pub fn verify(prefix: &Path, vocab_size: Option<u32>) -> Result<Report, VerifyError> {
-    let (bin, idx) = (with_extension(prefix, ".bin"), with_extension(prefix, ".idx"));
+    let (bin, idx) = (path_of(prefix, "bin"), path_of(prefix, "idx"));
     for path in [&idx, &bin] {
         if !path.is_file() {
             return Err(VerifyError::Missing(path.clone()));
@@ -72,7 +63,7 @@ pub fn verify(prefix: &Path, vocab_size: Option<u32>) -> Result<Report, VerifyEr
     sequences(&idx, &header, bin_bytes, &mut report)?;
     boundaries(&idx, &header, &mut report)?;
     let vocab_size = vocab_size.or(manifest.as_ref().map(|manifest| manifest.vocab_size));
-    let loss = with_extension(prefix, ".loss");
+    let loss = path_of(prefix, "loss");
     let loss = loss.is_file().then_some(loss);
     let index_digest = digest(&idx)?;
     let bin_digest = tokens(&bin, bin_bytes, header.width, vocab_size, &mut report)?;
@@ -153,22 +144,19 @@ impl Header {
         fs_err::File::open(idx)?.read_exact(&mut bytes)?;
         let u64_at =
             |at: usize| bytes[at..at + 8].iter().rev().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
-        if &bytes[..9] != b"MMIDIDX\0\0" {
+        if !bytes.starts_with(MAGIC) {
             report.problem(idx, "offset 0: not a Megatron-LM index (it begins with MMIDIDX)");
             return Ok(None);
         }
-        let (version, width) = (u64_at(9), bytes[17]);
+        let (version, code) = (u64_at(9), bytes[17]);
         if version != 1 {
             report.problem(idx, &format!("offset 9: version {version}, expected 1"));
         }
-        let width = match width {
-            8 => 2,
-            4 => 4,
-            other => {
-                report.problem(idx, &format!("offset 17: token type {other}, expected 8 (u16) or 4 (i32)"));
-                return Ok(None);
-            }
+        let Some(token_type) = TokenType::from_code(code) else {
+            report.problem(idx, &format!("offset 17: token type {code}, expected 8 (u16) or 4 (i32)"));
+            return Ok(None);
         };
+        let width = token_type.width();
         let header = Self { width, sequences: u64_at(18), boundaries: u64_at(26) };
         let (sequences, boundaries) = (u128::from(header.sequences), u128::from(header.boundaries));
         let expected = u128::from(HEADER) + 12 * sequences + 8 * boundaries;
@@ -323,7 +311,7 @@ fn digest(path: &Path) -> Result<String, VerifyError> {
 }
 
 fn against_manifest(prefix: &Path, manifest: &Manifest, digests: &[(PathBuf, String)], report: &mut Report) {
-    let path = with_extension(prefix, ".manifest.json");
+    let path = path_of(prefix, "manifest.json");
     let counts = [("documents", manifest.documents, report.documents), ("tokens", manifest.tokens, report.tokens)];
     for (what, promised, found) in counts {
         if promised != found {
