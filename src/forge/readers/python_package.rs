@@ -112,9 +112,7 @@ pub fn documents(file: &File, reader: &Reader) -> Vec<Read> {
             vec![(code, origin)]
         }
         Kind::PythonText if file.module.is_some() => {
-            let head = source.get(..source.floor_char_boundary(HEAD)).unwrap_or("");
-            let docstring = parse(head).and_then(|tree| outline::docstring(tree.root_node(), head));
-            let prose = docstring.filter(|prose| prose.len() >= LEAST_PROSE);
+            let prose = module_docstring(&source).filter(|prose| prose.len() >= LEAST_PROSE);
             prose.map(|prose| (pages::plain_roles(&prose) + "\n", origin)).into_iter().collect()
         }
         Kind::PythonText => vec![(without_headers(&file.path, &source).to_owned(), origin)],
@@ -136,6 +134,17 @@ pub fn documents(file: &File, reader: &Reader) -> Vec<Read> {
     };
     let texts = texts.into_iter().filter(|(text, _)| !text.trim().is_empty());
     texts.map(|(text, origin)| Ok(Document { text, origin })).collect()
+}
+
+/// A module's docstring; most sources have none, which shows before any parsing.
+fn module_docstring(source: &str) -> Option<String> {
+    let mut lines = source.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let first = lines.next()?.trim_start_matches(['r', 'R', 'u', 'U', '\u{feff}']);
+    if !first.starts_with(['"', '\'']) {
+        return None;
+    }
+    let head = source.get(..source.floor_char_boundary(HEAD))?;
+    outline::docstring(parse(head)?.root_node(), head)
 }
 
 /// `_tensor`, but not `__config__`.
@@ -160,6 +169,18 @@ mod tests {
         assert_eq!(module_name(Path::new("torch/nn/__init__.py")).as_deref(), Some("torch.nn"));
         assert_eq!(module_name(Path::new("torch/nn/modules/linear.py")).as_deref(), Some("torch.nn.modules.linear"));
         assert_eq!(module_name(Path::new("torch/README.md")), None);
+    }
+
+    #[test]
+    fn a_module_s_docstring_is_found_behind_comments_and_nothing_else_is_taken_for_one() {
+        let found = |source| module_docstring(source);
+        assert_eq!(
+            found("#!/usr/bin/python\n# mypy\n\nr\"\"\"Prose\\d.\"\"\"\nimport os\n").as_deref(),
+            Some("Prose\\d.")
+        );
+        assert_eq!(found("import os\n'no'\n"), None);
+        assert_eq!(found("x = 'no'\n"), None);
+        assert_eq!(found("# only a comment"), None);
     }
 
     #[test]
