@@ -1,2 +1,3 @@
 //! The token corpus.
 pub mod batch;
+pub mod index;

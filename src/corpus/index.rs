@@ -1,0 +1,265 @@
+//! Reads a Megatron-LM indexed dataset (`prefix.bin`, `prefix.idx`) by positioned reads.
+//!
+//! Opening costs O(1): the header, the sizes and the outermost entries are checked; every other entry when it is read.
+use std::{
+    ops::Range,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+use fs_err::File;
+
+/// Why a corpus cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum CorpusError {
+    /// The operating system refused.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// The file contradicts the format or itself.
+    #[error("{} at byte {offset}: found {found}, expected {expected}; write the corpus again", file.display())]
+    Malformed {
+        /// The file at fault.
+        file: PathBuf,
+        /// Byte offset of the entry at fault.
+        offset: u64,
+        /// What stands there.
+        found: String,
+        /// What should.
+        expected: String,
+    },
+    /// A caller asked for documents or tokens that the corpus does not hold.
+    #[error("{}: {start}..{end} lies outside the corpus, which holds {held}", file.display())]
+    OutOfRange {
+        /// The file read.
+        file: PathBuf,
+        /// First item asked for.
+        start: u64,
+        /// One past the last.
+        end: u64,
+        /// How many there are.
+        held: u64,
+    },
+}
+
+/// An open corpus.
+#[derive(Debug)]
+pub struct Corpus {
+    bin: File,
+    idx: File,
+    bytes: u64,
+    size: u64,
+    sequences: u64,
+    boundaries: u64,
+}
+
+const HEADER: u64 = 34;
+
+impl Corpus {
+    /// Opens `prefix.bin` and `prefix.idx`.
+    ///
+    /// # Errors
+    /// Either file is missing, or the header, the sizes or the outermost entries contradict each other.
+    pub fn open(prefix: &Path) -> Result<Self, CorpusError> {
+        let path = |end: &str| {
+            let mut name = prefix.as_os_str().to_owned();
+            name.push(end);
+            PathBuf::from(name)
+        };
+        let (bin, idx) = (File::open(path(".bin"))?, File::open(path(".idx"))?);
+        let (bytes, length) = (bin.metadata()?.len(), idx.metadata()?.len());
+        let mut corpus = Self { bin, idx, bytes, size: 0, sequences: 0, boundaries: 0 };
+        if length < HEADER {
+            return Err(corpus.bad(0, format!("{length} bytes"), "at least 34 bytes"));
+        }
+        let magic: [u8; 9] = corpus.entry(0)?;
+        if &magic != b"MMIDIDX\0\0" {
+            return Err(corpus.bad(0, format!("{magic:?}"), "the magic MMIDIDX"));
+        }
+        let version = u64::from_le_bytes(corpus.entry(9)?);
+        if version != 1 {
+            return Err(corpus.bad(9, format!("version {version}"), "version 1"));
+        }
+        let [kind] = corpus.entry(17)?;
+        corpus.size = match kind {
+            4 => 4,
+            8 => 2,
+            _ => {
+                let name =
+                    ["", "u8", "i8", "i16", "", "i64", "f64", "f32"].get(usize::from(kind)).unwrap_or(&"unknown");
+                return Err(corpus.bad(17, format!("token type {kind} ({name})"), "4 (i32) or 8 (u16)"));
+            }
+        };
+        corpus.sequences = u64::from_le_bytes(corpus.entry(18)?);
+        corpus.boundaries = u64::from_le_bytes(corpus.entry(26)?);
+        let (s, d) = (u128::from(corpus.sequences), u128::from(corpus.boundaries));
+        let need = 34 + 12 * s + 8 * d;
+        if d == 0 || (u128::from(length) != need && u128::from(length) != need + s) {
+            return Err(corpus.bad(
+                18,
+                format!("{s} sequences, {d} boundaries, {length} bytes"),
+                "counts that fill the file",
+            ));
+        }
+        if !bytes.is_multiple_of(corpus.size) {
+            return Err(corpus.bad(17, format!("{bytes} bytes of tokens"), "a multiple of the token size"));
+        }
+        for (entry, wanted) in [(0, 0), (corpus.boundaries - 1, corpus.sequences)] {
+            let found = corpus.boundary(entry)?;
+            if found != wanted {
+                let at = HEADER + 12 * corpus.sequences + 8 * entry;
+                return Err(corpus.bad(at, format!("boundary {found}"), &wanted.to_string()));
+            }
+        }
+        if corpus.sequences > 0 {
+            if corpus.offset(0)? != 0 {
+                return Err(corpus.bad(HEADER + 4 * corpus.sequences, "a first offset above 0".into(), "0"));
+            }
+            let last = corpus.sequences - 1;
+            let count = i32::from_le_bytes(corpus.entry(HEADER + 4 * last)?);
+            let end = u64::try_from(count).ok().and_then(|n| corpus.offset(last).ok()?.checked_add(n));
+            if end != Some(corpus.tokens()) {
+                return Err(corpus.bad(
+                    HEADER + 4 * last,
+                    format!("a last length of {count}"),
+                    "the end of the .bin file",
+                ));
+            }
+        } else if bytes != 0 {
+            return Err(corpus.bad(18, "no sequences".into(), "sequences for the tokens of the .bin file"));
+        }
+        Ok(corpus)
+    }
+
+    /// Number of documents.
+    #[must_use]
+    pub fn documents(&self) -> u64 {
+        self.boundaries - 1
+    }
+
+    /// Number of tokens.
+    #[must_use]
+    pub fn tokens(&self) -> u64 {
+        self.bytes / self.size
+    }
+
+    /// Bytes a token: 2 (u16) or 4 (i32).
+    #[must_use]
+    pub fn token_size(&self) -> u64 {
+        self.size
+    }
+
+    /// The tokens of document `i`, as offsets in tokens.
+    ///
+    /// # Errors
+    /// There is no such document, or its entries are out of order.
+    pub fn document_range(&self, i: u64) -> Result<Range<u64>, CorpusError> {
+        if i >= self.documents() {
+            let file = self.idx.path().to_owned();
+            return Err(CorpusError::OutOfRange { file, start: i, end: i.saturating_add(1), held: self.documents() });
+        }
+        let (start, end) = (self.offset(self.boundary(i)?)?, self.offset(self.boundary(i + 1)?)?);
+        if start > end {
+            let at = HEADER + 12 * self.sequences + 8 * i;
+            return Err(self.bad(at, format!("tokens {start}..{end}"), "boundaries in order"));
+        }
+        Ok(start..end)
+    }
+
+    /// Appends the tokens of `range` to `out`.
+    ///
+    /// # Errors
+    /// The range lies outside the corpus, or a token is negative.
+    pub fn read(&self, range: Range<u64>, out: &mut Vec<i64>) -> Result<(), CorpusError> {
+        let file = self.bin.path().to_owned();
+        if range.start > range.end || range.end > self.tokens() {
+            return Err(CorpusError::OutOfRange { file, start: range.start, end: range.end, held: self.tokens() });
+        }
+        let count = usize::try_from((range.end - range.start) * self.size).map_err(std::io::Error::other)?;
+        let mut raw = vec![0; count];
+        self.bin.file().read_exact_at(&mut raw, range.start * self.size)?;
+        if self.size == 2 {
+            out.extend(raw.as_chunks().0.iter().map(|b| i64::from(u16::from_le_bytes(*b))));
+            return Ok(());
+        }
+        for (i, b) in (range.start..).zip(raw.as_chunks().0) {
+            let token = i32::from_le_bytes(*b);
+            if token < 0 {
+                let (found, expected) = (token.to_string(), "a token of 0 or more".into());
+                return Err(CorpusError::Malformed { file, offset: i * 4, found, expected });
+            }
+            out.push(i64::from(token));
+        }
+        Ok(())
+    }
+
+    fn entry<const N: usize>(&self, at: u64) -> Result<[u8; N], CorpusError> {
+        let mut raw = [0; N];
+        self.idx.file().read_exact_at(&mut raw, at)?;
+        Ok(raw)
+    }
+
+    fn boundary(&self, i: u64) -> Result<u64, CorpusError> {
+        let at = HEADER + 12 * self.sequences + 8 * i;
+        let found = i64::from_le_bytes(self.entry(at)?);
+        u64::try_from(found)
+            .ok()
+            .filter(|n| *n <= self.sequences)
+            .ok_or_else(|| self.bad(at, found.to_string(), "a sequence"))
+    }
+
+    fn offset(&self, sequence: u64) -> Result<u64, CorpusError> {
+        if sequence == self.sequences {
+            return Ok(self.tokens());
+        }
+        let at = HEADER + 4 * self.sequences + 8 * sequence;
+        let found = i64::from_le_bytes(self.entry(at)?);
+        let valid = u64::try_from(found).ok().filter(|n| *n <= self.bytes && n.is_multiple_of(self.size));
+        valid
+            .map(|n| n / self.size)
+            .ok_or_else(|| self.bad(at, found.to_string(), "the offset of a token in the .bin file"))
+    }
+
+    fn bad(&self, offset: u64, found: String, expected: &str) -> CorpusError {
+        CorpusError::Malformed { file: self.idx.path().to_owned(), offset, found, expected: expected.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index() -> Vec<u8> {
+        let mut idx = b"MMIDIDX\0\0\x01\0\0\0\0\0\0\0\x08".to_vec();
+        [2_u64, 3].iter().for_each(|n| idx.extend(n.to_le_bytes()));
+        [2_i32, 1].iter().for_each(|n| idx.extend(n.to_le_bytes()));
+        [0_i64, 4, 0, 1, 2].iter().for_each(|n| idx.extend(n.to_le_bytes()));
+        idx
+    }
+
+    fn open(idx: &[u8]) -> Result<Corpus, CorpusError> {
+        let folder = tempfile::tempdir()?;
+        fs_err::write(folder.path().join("c.idx"), idx)?;
+        fs_err::write(folder.path().join("c.bin"), [7, 0, 8, 0, 255, 255])?;
+        Corpus::open(&folder.path().join("c"))
+    }
+
+    #[test]
+    fn documents_are_read_back() {
+        let corpus = open(&index()).unwrap();
+        assert_eq!((corpus.documents(), corpus.tokens()), (2, 3));
+        let mut out = vec![];
+        corpus.read(corpus.document_range(1).unwrap(), &mut out).unwrap();
+        assert_eq!(out, [65535]);
+        assert!(corpus.document_range(2).is_err() && corpus.read(0..4, &mut out).is_err());
+    }
+
+    #[test]
+    fn lying_and_truncated_indexes_are_refused() {
+        (0..index().len()).for_each(|n| assert!(open(&index()[..n]).is_err(), "cut at {n}"));
+        for at in [0, 9, 17, 18, 25, 26, 33, 38, 41, 42, 58, 74, 81] {
+            let mut idx = index();
+            idx[at] ^= 0x85;
+            assert!(open(&idx).is_err(), "flipped at {at}");
+        }
+    }
+}
