@@ -1,1 +1,13 @@
-//! hf.
+//! Hugging Face folders: the configuration, the names of parameters, import and export.
+//!
+//! [`config`], [`names`] and [`dtype`] are plain data, free of libtorch, so that recipes and plans can use them;
+//! [`import`], [`export`] and [`verify`] move tensors.
+
+pub mod config;
+pub mod dtype;
+pub mod error;
+mod fields;
+pub mod names;
+mod rope;
+
+pub use error::HfError;
