@@ -12,19 +12,16 @@ ifeq ($(LIBTORCH)$(LIBTORCH_USE_PYTORCH),)
 LIBTORCH_READY := .libtorch
 endif
 
-.PHONY: demo test build setup audit bench clean
+.PHONY: demo test build setup audit clean
 
-demo: build .venv/installed  ## the whole job on real data: corpora, base model, continual pre-training, export
+demo: build .venv/installed  ## a tokenizer and four corpora from real data
 	recipes/quickstart.sh
 
 test: .venv/installed $(LIBTORCH_READY)  ## every test
 	cargo test $(CARGO_FLAGS) --all-targets
 
-build: $(LIBTORCH_READY)  ## the three programs, in target/release
+build: $(LIBTORCH_READY)  ## the programs, in target/release
 	cargo build $(CARGO_FLAGS)
-
-bench: $(LIBTORCH_READY)  ## the corpus benches; the others are in benches/RESULTS.md with their commands
-	cargo bench --locked --bench corpus
 
 audit:  ## licences, advisories and sources of every dependency
 	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny

@@ -2,26 +2,14 @@
 //!
 //! In reading order:
 //!
-//! - [`recipe`]: what the user wrote.
-//! - [`plan`]: recipe, model, corpora and machine resolved into one plan; every cross-field error is found here.
-//! - [`corpus`]: the token corpus on disk: index, writer, packing, mixture, loader.
-//! - [`forge`]: documents into corpora: tokenizer training, readers, inspection.
-//! - [`model`]: one decoder for the Llama family.
-//! - [`optim`]: AdamW, clipping, the learning-rate schedule.
-//! - [`hf`]: Hugging Face folders: configuration, names, import, export.
-//! - [`checkpoint`]: saving and loading a run, whole or not at all.
-//! - [`metrics`]: what a run tells: console, files, throughput.
-//! - [`train`]: the loop, one step, validation.
-//! - [`ffi`]: the boundary to `native/`.
+//! - [`corpus`]: the token corpus on disk: index, writer, manifest.
+//! - [`forge`]: documents into corpora: readers, tokenizer training, tokenizing, inspection.
+//! - [`model`]: the shape of a decoder of the Llama family.
+//! - [`hf`]: Hugging Face folders: configuration and parameter names.
+//! - [`ffi`]: the boundary to `native/` and with it to libtorch.
 
-pub mod checkpoint;
 pub mod corpus;
 pub mod ffi;
 pub mod forge;
 pub mod hf;
-pub mod metrics;
 pub mod model;
-pub mod optim;
-pub mod plan;
-pub mod recipe;
-pub mod train;

@@ -1,2 +1,3 @@
 //! Integration tests: one binary, a module a subject.
 mod forge;
+mod native;

@@ -1,45 +1,15 @@
 //! Reads a Megatron-LM indexed dataset (`prefix.bin`, `prefix.idx`) by positioned reads.
 //!
 //! Opening costs O(1): the header, the sizes and the outermost entries are checked; every other entry when it is read.
-use std::{
-    ops::Range,
-    os::unix::fs::FileExt,
-    path::{Path, PathBuf},
-};
+
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use fs_err::File;
 
-/// Why a corpus cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum CorpusError {
-    /// The operating system refused.
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
-    /// The file contradicts the format or itself.
-    #[error("{} at byte {offset}: found {found}, expected {expected}; write the corpus again", file.display())]
-    Malformed {
-        /// The file at fault.
-        file: PathBuf,
-        /// Byte offset of the entry at fault.
-        offset: u64,
-        /// What stands there.
-        found: String,
-        /// What should.
-        expected: String,
-    },
-    /// A caller asked for documents or tokens that the corpus does not hold.
-    #[error("{}: {start}..{end} lies outside the corpus, which holds {held}", file.display())]
-    OutOfRange {
-        /// The file read.
-        file: PathBuf,
-        /// First item asked for.
-        start: u64,
-        /// One past the last.
-        end: u64,
-        /// How many there are.
-        held: u64,
-    },
-}
+use super::format::{CorpusError, HEADER, MAGIC, TokenType, path_of};
+use super::manifest::Manifest;
 
 /// An open corpus.
 #[derive(Debug)]
@@ -50,9 +20,8 @@ pub struct Corpus {
     size: u64,
     sequences: u64,
     boundaries: u64,
+    manifest: Option<Manifest>,
 }
-
-const HEADER: u64 = 34;
 
 impl Corpus {
     /// Opens `prefix.bin` and `prefix.idx`.
@@ -60,19 +29,15 @@ impl Corpus {
     /// # Errors
     /// Either file is missing, or the header, the sizes or the outermost entries contradict each other.
     pub fn open(prefix: &Path) -> Result<Self, CorpusError> {
-        let path = |end: &str| {
-            let mut name = prefix.as_os_str().to_owned();
-            name.push(end);
-            PathBuf::from(name)
-        };
-        let (bin, idx) = (File::open(path(".bin"))?, File::open(path(".idx"))?);
+        let (idx, bin) = (File::open(path_of(prefix, "idx"))?, File::open(path_of(prefix, "bin"))?);
         let (bytes, length) = (bin.metadata()?.len(), idx.metadata()?.len());
-        let mut corpus = Self { bin, idx, bytes, size: 0, sequences: 0, boundaries: 0 };
+        let manifest = Manifest::read(prefix)?;
+        let mut corpus = Self { bin, idx, bytes, size: 0, sequences: 0, boundaries: 0, manifest };
         if length < HEADER {
             return Err(corpus.bad(0, format!("{length} bytes"), "at least 34 bytes"));
         }
         let magic: [u8; 9] = corpus.entry(0)?;
-        if &magic != b"MMIDIDX\0\0" {
+        if &magic != MAGIC {
             return Err(corpus.bad(0, format!("{magic:?}"), "the magic MMIDIDX"));
         }
         let version = u64::from_le_bytes(corpus.entry(9)?);
@@ -80,15 +45,11 @@ impl Corpus {
             return Err(corpus.bad(9, format!("version {version}"), "version 1"));
         }
         let [kind] = corpus.entry(17)?;
-        corpus.size = match kind {
-            4 => 4,
-            8 => 2,
-            _ => {
-                let name =
-                    ["", "u8", "i8", "i16", "", "i64", "f64", "f32"].get(usize::from(kind)).unwrap_or(&"unknown");
-                return Err(corpus.bad(17, format!("token type {kind} ({name})"), "4 (i32) or 8 (u16)"));
-            }
+        let Some(token_type) = TokenType::from_code(kind) else {
+            let name = ["", "u8", "i8", "i16", "", "i64", "f64", "f32"].get(usize::from(kind)).unwrap_or(&"unknown");
+            return Err(corpus.bad(17, format!("token type {kind} ({name})"), "4 (i32) or 8 (u16)"));
         };
+        corpus.size = token_type.width();
         corpus.sequences = u64::from_le_bytes(corpus.entry(18)?);
         corpus.boundaries = u64::from_le_bytes(corpus.entry(26)?);
         let (s, d) = (u128::from(corpus.sequences), u128::from(corpus.boundaries));
@@ -146,6 +107,12 @@ impl Corpus {
     #[must_use]
     pub fn token_size(&self) -> u64 {
         self.size
+    }
+
+    /// The manifest, if it has one.
+    #[must_use]
+    pub fn manifest(&self) -> Option<&Manifest> {
+        self.manifest.as_ref()
     }
 
     /// The tokens of document `i`, as offsets in tokens.

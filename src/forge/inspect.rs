@@ -4,8 +4,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::progress::{size, thousands};
-use super::store::{Corpus, CorpusError};
 use super::vocabulary::{Vocabulary, VocabularyError};
+use crate::corpus::{Corpus, CorpusError};
 
 /// Token ids shown of a document when there is no tokenizer to decode them.
 const IDS: usize = 64;
@@ -146,7 +146,7 @@ fn summary(corpus: &Corpus, prefix: &Path, out: &mut dyn Write) -> Result<(), In
         let tokenizer: String = manifest.tokenizer.chars().take(12).collect();
         writeln!(out, "vocabulary  {} tokens, tokenizer {tokenizer}", thousands(u64::from(manifest.vocab_size)))?;
     }
-    let width = corpus.token_size() as u64;
+    let width = corpus.token_size();
     let bytes = size(corpus.tokens() * width);
     writeln!(out, "tokens      {} ({bytes}, {width} bytes each)", thousands(corpus.tokens()))?;
     writeln!(out, "documents   {}", thousands(corpus.documents()))?;

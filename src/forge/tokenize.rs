@@ -12,8 +12,9 @@ use sha2::{Digest, Sha256};
 
 use super::progress;
 use super::readers::{BadRecord, InputError, Reader, Unit};
-use super::store::{CorpusError, Manifest, ManifestInfo, TokenType, Writer};
 use super::vocabulary::{Vocabulary, VocabularyError};
+use crate::corpus::format::TokenType;
+use crate::corpus::{CorpusError, Manifest, ManifestInfo, Writer};
 
 /// Bytes of input in flight.
 const CHUNK: u64 = 8 << 20;

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::progress;
-use super::store::{CorpusError, HEADER, MAGIC, Manifest, TokenType, path_of};
-use super::vocabulary::hex;
+use crate::corpus::format::{CorpusError, HEADER, MAGIC, TokenType, path_of};
+use crate::corpus::manifest::{Manifest, hex};
 
 /// Problems of one file that are listed; the rest are counted.
 const LISTED: u64 = 8;

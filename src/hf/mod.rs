@@ -1,7 +1,6 @@
-//! Hugging Face folders: the configuration, the names of parameters, import and export.
+//! Hugging Face folders: the configuration and the names of parameters.
 //!
-//! [`config`], [`names`] and [`dtype`] are plain data, free of libtorch, so that recipes and plans can use them;
-//! [`import`], [`export`] and [`verify`] move tensors.
+//! Plain data, free of libtorch, so that recipes and plans can use it.
 
 pub mod config;
 pub mod dtype;

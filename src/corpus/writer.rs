@@ -1,132 +1,18 @@
-//! A corpus on disk as this module writes it and reads it back: Megatron-LM's `.bin`/`.idx`, a manifest, and a `.loss`
-//! file where some tokens must not be learned.
+//! Writes a corpus: Megatron-LM's `.bin`/`.idx`, a manifest, and a `.loss` file where some tokens must not be learned.
 //!
 //! Everything is written beside its place, synced and renamed, the manifest last: a corpus with a manifest is whole.
-//! Reading is positional and checks bounds first, so opening costs the same at any size and a lying index is an error.
 
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
-use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::vocabulary::hex;
+use super::format::{CorpusError, MAGIC, TokenType, path_of};
+use super::manifest::{Manifest, ManifestInfo, hex};
 
-/// First bytes of an index.
-pub const MAGIC: &[u8; 9] = b"MMIDIDX\0\0";
-/// Bytes of an index before its arrays.
-pub const HEADER: u64 = 34;
-/// Version of the manifest written here.
-const VERSION: u32 = 1;
 /// A loss weight of 1.0.
 const LEARNED: u8 = 255;
-
-/// Why a corpus cannot be written or read.
-#[derive(Debug, thiserror::Error)]
-pub enum CorpusError {
-    /// The file system.
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
-    /// A file that is not what it should be.
-    #[error("{}: {reason}", path.display())]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// What was found, and what was expected.
-        reason: String,
-    },
-}
-
-/// How a token is stored, little-endian.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenType {
-    /// Two bytes.
-    U16,
-    /// Four bytes.
-    I32,
-}
-
-impl TokenType {
-    /// Bytes a token.
-    pub fn width(self) -> u64 {
-        match self {
-            Self::U16 => 2,
-            Self::I32 => 4,
-        }
-    }
-
-    /// The code in an index.
-    fn code(self) -> u8 {
-        match self {
-            Self::U16 => 8,
-            Self::I32 => 4,
-        }
-    }
-
-    /// The type that a code in an index stands for, of the two that corpora of tokens use.
-    pub fn from_code(code: u8) -> Option<Self> {
-        [Self::U16, Self::I32].into_iter().find(|token_type| token_type.code() == code)
-    }
-}
-
-/// What is known of a corpus besides its tokens: `PREFIX.manifest.json`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Manifest {
-    /// Version of this format.
-    pub version: u32,
-    /// The corpus' name.
-    pub source: String,
-    /// SHA-256 of the `tokenizer.json` it was made with.
-    pub tokenizer: String,
-    /// Token ids are below this.
-    pub vocab_size: u32,
-    /// Documents in it.
-    pub documents: u64,
-    /// Tokens in it.
-    pub tokens: u64,
-    /// SHA-256 of its files, by extension.
-    pub files: BTreeMap<String, String>,
-}
-
-/// What the writer of a corpus cannot know by itself.
-#[derive(Clone, Debug)]
-pub struct ManifestInfo {
-    /// The corpus' name.
-    pub source: String,
-    /// SHA-256 of the `tokenizer.json` it was made with.
-    pub tokenizer: String,
-    /// Token ids are below this.
-    pub vocab_size: u32,
-}
-
-/// `PREFIX` with an extension appended; dots in its name are kept.
-pub fn path_of(prefix: &Path, extension: &str) -> PathBuf {
-    let mut path = prefix.as_os_str().to_owned();
-    path.push(".");
-    path.push(extension);
-    path.into()
-}
-
-impl Manifest {
-    /// Reads the manifest of the corpus at `prefix`, if it has one.
-    pub fn read(prefix: &Path) -> Result<Option<Self>, CorpusError> {
-        let path = path_of(prefix, "manifest.json");
-        if !path.is_file() {
-            return Ok(None);
-        }
-        let invalid = |reason: String| CorpusError::Invalid { path: path.clone(), reason };
-        let manifest: Self =
-            serde_json::from_slice(&fs_err::read(&path)?).map_err(|error| invalid(error.to_string()))?;
-        match manifest.version {
-            VERSION => Ok(Some(manifest)),
-            other => Err(invalid(format!("version {other}, this program reads version {VERSION}"))),
-        }
-    }
-}
 
 /// A file on its way: hashed as it is written, removed unless it is finished.
 struct Pending {
@@ -188,7 +74,7 @@ impl Writer {
 
     /// Appends a document; `loss` is one weight a token, 255 for 1.0, all of them 255 where it is absent.
     pub fn document(&mut self, tokens: &[u32], loss: Option<&[u8]>) -> Result<(), CorpusError> {
-        let invalid = |reason: String| CorpusError::Invalid { path: path_of(&self.prefix, "bin"), reason };
+        let invalid = |reason: String| CorpusError::Invalid { file: path_of(&self.prefix, "bin"), reason };
         let number = self.lengths.len();
         let length = i32::try_from(tokens.len()).map_err(|_| {
             invalid(format!("document {number}: {} tokens, a sequence holds at most {}", tokens.len(), i32::MAX))
@@ -258,7 +144,7 @@ impl Writer {
         }
         let ManifestInfo { source, tokenizer, vocab_size } = info;
         let tokens = self.tokens;
-        let manifest = Manifest { version: VERSION, source, tokenizer, vocab_size, documents, tokens, files };
+        let manifest = Manifest { version: Manifest::VERSION, source, tokenizer, vocab_size, documents, tokens, files };
         let mut json = Pending::create(&self.prefix, "manifest.json")?;
         json.write(
             format!("{}\n", serde_json::to_string_pretty(&manifest).map_err(std::io::Error::other)?).as_bytes(),
@@ -283,116 +169,9 @@ impl Writer {
     }
 }
 
-/// A corpus opened for reading.
-#[derive(Debug)]
-pub struct Corpus {
-    prefix: PathBuf,
-    index: fs_err::File,
-    bin: fs_err::File,
-    token_type: TokenType,
-    sequences: u64,
-    documents: u64,
-    tokens: u64,
-    manifest: Option<Manifest>,
-}
-
-impl Corpus {
-    /// Opens the corpus at `prefix`: its header and sizes are checked, its arrays where they are used.
-    pub fn open(prefix: &Path) -> Result<Self, CorpusError> {
-        let path = path_of(prefix, "idx");
-        let invalid = |reason: String| CorpusError::Invalid { path: path.clone(), reason };
-        let index = fs_err::File::open(&path)?;
-        let found = index.metadata()?.len();
-        if found < HEADER {
-            return Err(invalid(format!("{found} bytes, an index has at least {HEADER}")));
-        }
-        let mut header = [0; HEADER as usize];
-        index.file().read_exact_at(&mut header, 0)?;
-        let number =
-            |at: usize| header[at..at + 8].iter().rev().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
-        if !header.starts_with(MAGIC) {
-            return Err(invalid("offset 0: not a Megatron-LM index (it begins with MMIDIDX)".to_owned()));
-        }
-        let (version, code, sequences, boundaries) = (number(9), header[17], number(18), number(26));
-        if version != 1 {
-            return Err(invalid(format!("offset 9: version {version}, expected 1")));
-        }
-        let token_type = TokenType::from_code(code)
-            .ok_or_else(|| invalid(format!("offset 17: token type {code}, expected 8 (u16) or 4 (i32)")))?;
-        let arrays = u128::from(HEADER) + 12 * u128::from(sequences) + 8 * u128::from(boundaries);
-        if u128::from(found) < arrays || boundaries == 0 {
-            let claimed = format!("{sequences} sequences and {boundaries} document boundaries");
-            return Err(invalid(format!("{found} bytes, expected {arrays} for {claimed}")));
-        }
-        let bin = fs_err::File::open(path_of(prefix, "bin"))?;
-        let tokens = bin.metadata()?.len() / token_type.width();
-        let manifest = Manifest::read(prefix)?;
-        let (prefix, documents) = (prefix.to_owned(), boundaries - 1);
-        Ok(Self { prefix, index, bin, token_type, sequences, documents, tokens, manifest })
-    }
-
-    /// Documents in it.
-    pub fn documents(&self) -> u64 {
-        self.documents
-    }
-
-    /// Tokens in it.
-    pub fn tokens(&self) -> u64 {
-        self.tokens
-    }
-
-    /// Bytes a token.
-    pub fn token_size(&self) -> usize {
-        self.token_type.width() as usize
-    }
-
-    /// The manifest, if it has one.
-    pub fn manifest(&self) -> Option<&Manifest> {
-        self.manifest.as_ref()
-    }
-
-    /// The tokens of a document, as offsets in tokens.
-    pub fn document_range(&self, document: u64) -> Result<Range<u64>, CorpusError> {
-        let boundaries = HEADER + 12 * self.sequences;
-        let start = self.start_of(self.index_u64(boundaries + 8 * document)?)?;
-        let end = self.start_of(self.index_u64(boundaries + 8 * document + 8)?)?;
-        if start > end || end > self.tokens {
-            let reason = format!("document {document}: tokens {start} to {end} of {}", self.tokens);
-            return Err(CorpusError::Invalid { path: path_of(&self.prefix, "idx"), reason });
-        }
-        Ok(start..end)
-    }
-
-    /// Appends the tokens of a range that [`Self::document_range`] gave.
-    pub fn read(&self, range: Range<u64>, out: &mut Vec<i64>) -> Result<(), CorpusError> {
-        let width = self.token_type.width();
-        let mut bytes = vec![0; ((range.end.min(self.tokens).saturating_sub(range.start)) * width) as usize];
-        self.bin.file().read_exact_at(&mut bytes, range.start * width)?;
-        out.extend(bytes.chunks_exact(width as usize).map(|token| match *token {
-            [a, b] => i64::from(u16::from_le_bytes([a, b])),
-            [a, b, c, d] => i64::from(i32::from_le_bytes([a, b, c, d])),
-            _ => 0,
-        }));
-        Ok(())
-    }
-
-    /// First token of a sequence; the end of the corpus for the one after the last.
-    fn start_of(&self, sequence: u64) -> Result<u64, CorpusError> {
-        if sequence >= self.sequences {
-            return Ok(self.tokens);
-        }
-        Ok(self.index_u64(HEADER + 4 * self.sequences + 8 * sequence)? / self.token_type.width())
-    }
-
-    fn index_u64(&self, at: u64) -> Result<u64, CorpusError> {
-        let mut bytes = [0; 8];
-        self.index.file().read_exact_at(&mut bytes, at)?;
-        Ok(u64::from_le_bytes(bytes))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::index::Corpus;
     use super::*;
 
     fn info() -> ManifestInfo {

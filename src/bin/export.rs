@@ -1,2 +1,0 @@
-//! hephaestus-export.
-fn main() {}

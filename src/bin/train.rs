@@ -1,2 +1,0 @@
-//! hephaestus-train.
-fn main() {}

@@ -1,0 +1,88 @@
+//! What reader, writer and checker of a corpus agree on: Megatron-LM's constants, the token types, the errors.
+
+use std::path::{Path, PathBuf};
+
+/// First bytes of an index.
+pub const MAGIC: &[u8; 9] = b"MMIDIDX\0\0";
+/// Bytes of an index before its arrays.
+pub const HEADER: u64 = 34;
+
+/// Why a corpus cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum CorpusError {
+    /// The operating system refused.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// A file contradicts the format or itself.
+    #[error("{}: byte {offset}: found {found}, expected {expected}; write the corpus again", file.display())]
+    Malformed {
+        /// The file at fault.
+        file: PathBuf,
+        /// Byte offset of the entry at fault.
+        offset: u64,
+        /// What stands there.
+        found: String,
+        /// What should.
+        expected: String,
+    },
+    /// A caller asked for documents or tokens that the corpus does not hold.
+    #[error("{}: {start}..{end} lies outside the corpus, which holds {held}", file.display())]
+    OutOfRange {
+        /// The file read.
+        file: PathBuf,
+        /// First item asked for.
+        start: u64,
+        /// One past the last.
+        end: u64,
+        /// How many there are.
+        held: u64,
+    },
+    /// A document that cannot be written, or a manifest that cannot be read.
+    #[error("{}: {reason}", file.display())]
+    Invalid {
+        /// The file.
+        file: PathBuf,
+        /// What was found, and what was expected.
+        reason: String,
+    },
+}
+
+/// How a token is stored, little-endian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenType {
+    /// Two bytes.
+    U16,
+    /// Four bytes.
+    I32,
+}
+
+impl TokenType {
+    /// Bytes a token.
+    pub fn width(self) -> u64 {
+        match self {
+            Self::U16 => 2,
+            Self::I32 => 4,
+        }
+    }
+
+    /// The code in an index.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::U16 => 8,
+            Self::I32 => 4,
+        }
+    }
+
+    /// The type that a code in an index stands for, of the two that corpora of tokens use.
+    pub fn from_code(code: u8) -> Option<Self> {
+        [Self::U16, Self::I32].into_iter().find(|token_type| token_type.code() == code)
+    }
+}
+
+/// `PREFIX` with an extension appended; dots in its name are kept.
+pub fn path_of(prefix: &Path, extension: &str) -> PathBuf {
+    let mut path = prefix.as_os_str().to_owned();
+    path.push(".");
+    path.push(extension);
+    path.into()
+}

@@ -1,3 +1,0 @@
-//! AdamW, clipping, and the learning-rate schedule.
-
-pub mod schedule;
