@@ -4,8 +4,8 @@
 //!
 //! - [`corpus`]: the token corpus on disk: index, writer, manifest.
 //! - [`forge`]: documents into corpora: readers, tokenizer training, tokenizing, inspection.
-//! - [`model`]: the shape of a decoder of the Llama family.
-//! - [`hf`]: Hugging Face folders: configuration and parameter names.
+//! - [`model`]: one decoder for the Llama family.
+//! - [`hf`]: Hugging Face folders: configuration, parameter names, weights.
 //! - [`ffi`]: the boundary to `native/` and with it to libtorch.
 
 pub mod corpus;

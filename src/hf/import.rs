@@ -1,0 +1,179 @@
+//! Weights out of a Hugging Face folder: one safetensors file, or several with an index.
+//!
+//! Files are mapped, checked whole against the configuration, and only then copied tensor by tensor, so a wrong folder
+//! is refused with all that is wrong before memory is spent on it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use memmap2::Mmap;
+use safetensors::SafeTensors;
+use serde_json::Value;
+use tch::{Device, Kind, Tensor};
+
+use super::error::HfError;
+use super::names::{self, ParameterSpec};
+use crate::model::config::ModelConfig;
+use crate::model::parameters::Parameters;
+
+/// Name of an unsharded weight file.
+pub const SINGLE: &str = "model.safetensors";
+/// Name of the index of sharded weights.
+pub const INDEX: &str = "model.safetensors.index.json";
+
+/// Loads the weights of `folder` as `kind` on `device`.
+///
+/// Tied heads may be present or absent; where one is present it must equal the embedding.
+///
+/// # Errors
+/// [`HfError::NoWeights`], [`HfError::Safetensors`], [`HfError::Json`] for the index, and [`HfError::Weights`] with
+/// every missing, unexpected or wrong-shaped tensor at once.
+pub fn load(folder: &Path, config: &ModelConfig, kind: Kind, device: Device) -> Result<Parameters, HfError> {
+    let specs = names::parameters(config);
+    let maps = map_files(folder)?;
+    let mut files = Vec::with_capacity(maps.len());
+    for (path, map) in &maps {
+        let file = SafeTensors::deserialize(map)
+            .map_err(|error| HfError::Safetensors { path: path.clone(), reason: reason(&error) })?;
+        files.push((path, file));
+    }
+    let found = check(folder, config, &specs, &files)?;
+    let tensors = specs
+        .iter()
+        .map(|spec| copy(&found[spec.name.as_str()], kind, device))
+        .collect::<Result<Vec<_>, tch::TchError>>()?;
+    if config.tied_embeddings
+        && let Some(head) = found.get(names::HEAD)
+        && head.data() != found[names::EMBEDDING].data()
+    {
+        let problem = format!(
+            "{} differs from {} while config.json ties them (tie_word_embeddings)",
+            names::HEAD,
+            names::EMBEDDING
+        );
+        return Err(HfError::Weights { folder: folder.to_owned(), problems: vec![problem] });
+    }
+    Ok(Parameters::new(specs, tensors)?)
+}
+
+/// The weight files of a folder, in order.
+fn map_files(folder: &Path) -> Result<Vec<(PathBuf, Mmap)>, HfError> {
+    let index = folder.join(INDEX);
+    let single = folder.join(SINGLE);
+    let paths = if index.is_file() {
+        shard_paths(folder, &index)?
+    } else if single.is_file() {
+        vec![single]
+    } else {
+        let mut legacy = false;
+        for entry in fs_err::read_dir(folder)? {
+            let name = entry?.file_name();
+            legacy |= Path::new(&name).extension().is_some_and(|end| end == "bin")
+                && name.to_string_lossy().starts_with("pytorch_model");
+        }
+        return Err(HfError::NoWeights { folder: folder.to_owned(), legacy });
+    };
+    paths.into_iter().map(|path| map_file(&path).map(|map| (path, map))).collect()
+}
+
+#[expect(unsafe_code, reason = "a memory map")]
+fn map_file(path: &Path) -> Result<Mmap, HfError> {
+    let file = fs_err::File::open(path)?;
+    // SAFETY: the map is only read, and every offset into it is checked against its length. A file cut short by
+    // another process meanwhile would end this one, as with every reader that maps; weights are written once.
+    Ok(unsafe { Mmap::map(file.file()) }?)
+}
+
+/// Files the index names; names that would leave the folder are refused.
+fn shard_paths(folder: &Path, index: &Path) -> Result<Vec<PathBuf>, HfError> {
+    let bad = |reason: String| HfError::Json { path: index.to_owned(), reason };
+    let value: Value = serde_json::from_slice(&fs_err::read(index)?).map_err(|error| bad(error.to_string()))?;
+    let Some(weights) = value.get("weight_map").and_then(Value::as_object) else {
+        return Err(bad("`weight_map` is missing: expected an object of tensor names and files".to_owned()));
+    };
+    let mut files = BTreeMap::new();
+    for (tensor, file) in weights {
+        let plain = file.as_str().filter(|name| Path::new(name).file_name().is_some_and(|plain| plain == *name));
+        let Some(name) = plain else {
+            return Err(bad(format!("`weight_map` gives {file} for {tensor}: expected the name of a file beside it")));
+        };
+        files.entry(name.to_owned()).or_insert_with(|| folder.join(name));
+    }
+    if files.is_empty() {
+        return Err(bad("`weight_map` is empty".to_owned()));
+    }
+    Ok(files.into_values().collect())
+}
+
+type View<'data> = safetensors::tensor::TensorView<'data>;
+
+/// Finds every parameter in the files, or says all that does not fit.
+fn check<'data>(
+    folder: &Path,
+    config: &ModelConfig,
+    specs: &[ParameterSpec],
+    files: &[(&PathBuf, SafeTensors<'data>)],
+) -> Result<BTreeMap<String, View<'data>>, HfError> {
+    let mut problems = Vec::new();
+    let mut found = BTreeMap::new();
+    for (path, file) in files {
+        for (name, view) in file.tensors() {
+            if found.insert(name.clone(), view).is_some() {
+                problems.push(format!("{name} is in {} and in another file", path.display()));
+            }
+        }
+    }
+    let mut expected: BTreeMap<&str, &[i64]> =
+        specs.iter().map(|spec| (spec.name.as_str(), spec.shape.as_slice())).collect();
+    let embedding = [config.vocab_size as i64, config.hidden_size as i64];
+    for spec in specs.iter().filter(|spec| !found.contains_key(&spec.name)) {
+        problems.push(format!("{} {:?} is missing", spec.name, spec.shape));
+    }
+    expected.entry(names::HEAD).or_insert(&embedding);
+    for (name, view) in &found {
+        let Some(shape) = expected.get(name.as_str()) else {
+            // Rotary frequencies: older checkpoints of Llama hold them, and they follow from the configuration.
+            if !name.ends_with(".rotary_emb.inv_freq") {
+                problems.push(format!("{name} {:?} is not a parameter of this model", view.shape()));
+            }
+            continue;
+        };
+        if !view.shape().iter().map(|size| *size as i64).eq(shape.iter().copied()) {
+            problems.push(format!("{name} has shape {:?}: expected {shape:?}", view.shape()));
+        }
+        if kind_of(view.dtype()).is_none() {
+            problems.push(format!("{name} is stored as {:?}: expected BF16, F16 or F32", view.dtype()));
+        }
+    }
+    if problems.is_empty() { Ok(found) } else { Err(HfError::Weights { folder: folder.to_owned(), problems }) }
+}
+
+fn kind_of(dtype: safetensors::Dtype) -> Option<Kind> {
+    match dtype {
+        safetensors::Dtype::BF16 => Some(Kind::BFloat16),
+        safetensors::Dtype::F16 => Some(Kind::Half),
+        safetensors::Dtype::F32 => Some(Kind::Float),
+        _ => None,
+    }
+}
+
+/// Copies one tensor; shape and length were checked by the reader and by [`check`].
+fn copy(view: &View<'_>, kind: Kind, device: Device) -> Result<Tensor, tch::TchError> {
+    let stored = kind_of(view.dtype()).unwrap_or(Kind::Float);
+    let shape: Vec<i64> = view.shape().iter().map(|size| *size as i64).collect();
+    Tensor::f_from_data_size(view.data(), &shape, stored)?.f_to_device(device)?.f_to_kind(kind)
+}
+
+fn reason(error: &safetensors::SafeTensorError) -> String {
+    use safetensors::SafeTensorError as E;
+    match error {
+        E::MetadataIncompleteBuffer => {
+            "its header describes more or fewer bytes than the file has: it was cut short or not fully copied"
+                .to_owned()
+        }
+        E::HeaderTooSmall | E::InvalidHeaderLength | E::HeaderTooLarge => {
+            format!("no header of the length it claims ({error}): it was cut short, or is another format")
+        }
+        other => other.to_string(),
+    }
+}

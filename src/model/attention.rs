@@ -1,0 +1,38 @@
+//! Causal attention inside each segment of a packed batch, through libtorch's fused kernels.
+//!
+//! N tokens, H query heads, K key and value heads, D head size, S segments, T tokens of one segment.
+
+use tch::{Kind, Tensor};
+
+use super::segments::Segments;
+
+/// Attends `[N, H, D]` queries to `[N, K, D]` keys and values of the same segment at or before them; `window` bounds how
+/// far back, the token itself included. Returns `[N, H, D]`.
+#[must_use]
+pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, window: Option<usize>) -> Tensor {
+    if let Some(length) = segments.uniform() {
+        // All at once, as a batch of segments: [S, heads, T, D].
+        let batched = |x: &Tensor| x.unflatten(0, [-1, length].as_slice()).transpose(1, 2);
+        return fused(&batched(q), &batched(k), &batched(v), length, window).transpose(1, 2).flatten(0, 1);
+    }
+    let split = |x: &Tensor| x.split_with_sizes(segments.lengths(), 0);
+    let one = |x: &Tensor| x.transpose(0, 1).unsqueeze(0); // [1, heads, T, D]
+    let mixed: Vec<Tensor> = split(q)
+        .iter()
+        .zip(split(k).iter().zip(&split(v)))
+        .zip(segments.lengths())
+        .map(|((q, (k, v)), length)| fused(&one(q), &one(k), &one(v), *length, window).squeeze_dim(0).transpose(0, 1))
+        .collect();
+    Tensor::cat(&mixed, 0)
+}
+
+/// `[S, H, T, D]` from queries of that shape and `[S, K, T, D]` keys and values.
+fn fused(q: &Tensor, k: &Tensor, v: &Tensor, length: i64, window: Option<usize>) -> Tensor {
+    let grouped = q.size()[1] != k.size()[1];
+    let window = window.map(|window| window as i64).filter(|window| *window < length);
+    let mask = window.map(|window| {
+        let all = Tensor::ones([length, length], (Kind::Bool, q.device()));
+        all.tril(0).logical_and(&all.triu(1 - window)) // [T, T], true where a query may look
+    });
+    Tensor::scaled_dot_product_attention(q, k, v, mask.as_ref(), 0.0, mask.is_none(), None, grouped)
+}

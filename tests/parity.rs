@@ -1,0 +1,150 @@
+//! The model against transformers: tiny random models of every family, in fp32.
+//!
+//! `parity/reference.py` runs each document by itself; here they are packed into one batch, so agreement also shows that
+//! attention stays inside a document and positions restart with it.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use hephaestus::corpus::batch::{Batch, IGNORE};
+use hephaestus::hf;
+use hephaestus::model::batch::TokenBatch;
+use hephaestus::model::config::ModelConfig;
+use hephaestus::model::decoder::Decoder;
+use hephaestus::model::parameters::Parameters;
+use tch::{Device, Kind, Tensor};
+
+const FAMILIES: [&str; 5] = ["llama2", "llama31_tied", "mistral_window", "qwen2_bias", "qwen3_qk_norm"];
+
+/// A model loaded from its folder, and what transformers says of it.
+struct Case {
+    name: &'static str,
+    config: ModelConfig,
+    parameters: Parameters,
+    batch: TokenBatch,
+    expected: HashMap<String, Tensor>,
+}
+
+/// Runs the reference once for all tests of this process.
+fn folder() -> &'static Path {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let made = FOLDER.get_or_init(|| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let folder = tempfile::tempdir().unwrap();
+        let python = root.join(".venv/bin/python");
+        let run = Command::new(&python).arg(root.join("tests/parity/reference.py")).arg(folder.path()).output();
+        let run = run.unwrap_or_else(|error| panic!("{}: {error}; `make setup` installs it", python.display()));
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        folder
+    });
+    made.path()
+}
+
+fn cases() -> impl Iterator<Item = Case> {
+    FAMILIES.into_iter().map(|name| {
+        let model = folder().join(name);
+        let config = hf::config::read(&model).unwrap();
+        let parameters = hf::import::load(&model, &config, Kind::Float, Device::Cpu).unwrap();
+        let file = folder().join(format!("{name}.safetensors"));
+        let expected: HashMap<_, _> = Tensor::read_safetensors(file).unwrap().into_iter().collect();
+        let integers = |key: &str| Vec::<i64>::try_from(&expected[key]).unwrap();
+        let batch = packed(&integers("tokens"), &integers("lengths"));
+        let batch = TokenBatch::to_device(&batch, Device::Cpu).unwrap();
+        Case { name, config, parameters, batch, expected }
+    })
+}
+
+/// Documents packed into one row.
+fn packed(tokens: &[i64], lengths: &[i64]) -> Batch {
+    let mut batch = Batch { rows: 1, length: tokens.len(), tokens: tokens.to_vec(), ..Batch::default() };
+    let mut rest = tokens;
+    for length in lengths {
+        let (document, after) = rest.split_at(*length as usize);
+        batch.targets.extend(document[1..].iter().copied().chain([IGNORE]));
+        batch.weights.extend(document[1..].iter().map(|_| 1.0).chain([0.0]));
+        batch.positions.extend(0..*length);
+        rest = after;
+    }
+    batch.segments = lengths.to_vec();
+    batch.sources = vec![0];
+    batch
+}
+
+fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
+    (a - b).abs().max().double_value(&[])
+}
+
+/// `|a - b| / |b|` in the Euclidean norm.
+fn relative_difference(a: &Tensor, b: &Tensor) -> f64 {
+    (a - b).norm().double_value(&[]) / b.norm().double_value(&[]).max(1e-12)
+}
+
+#[test]
+fn logits_of_packed_documents_are_those_of_transformers_on_each_by_itself() {
+    for case in cases() {
+        let decoder = Decoder::new(&case.config, &case.parameters, false).unwrap();
+        let logits = tch::no_grad(|| decoder.logits(&case.batch));
+        let difference = largest_difference(&logits, &case.expected["logits"]);
+        assert!(difference < 1e-4, "{}: logits differ by {difference:e}", case.name);
+    }
+}
+
+#[test]
+fn the_loss_and_every_gradient_are_those_of_transformers_with_and_without_recomputation() {
+    for mut case in cases() {
+        for recompute in [false, true] {
+            case.parameters.zero_grad();
+            let decoder = Decoder::new(&case.config, &case.parameters, recompute).unwrap();
+            let loss = decoder.loss_and_backward(&case.batch, 0.0, 1.0);
+            let difference = relative_difference(&loss.sum, &case.expected["loss"].squeeze());
+            assert!(difference < 1e-5, "{}: loss differs by {difference:e}", case.name);
+            let sum = (&loss.nll * &case.batch.weights).sum(Kind::Float);
+            assert!(relative_difference(&sum, &loss.sum) < 1e-6, "{}: nll does not add up to the loss", case.name);
+            let gradients = case.expected.keys().filter(|key| key.starts_with("grad.")).count();
+            assert_eq!(gradients, case.parameters.tensors().len(), "{}", case.name);
+            for (name, parameter) in case.parameters.iter() {
+                let difference = relative_difference(&parameter.grad(), &case.expected[&format!("grad.{name}")]);
+                assert!(difference < 1e-4, "{} (recompute {recompute}): {name} differs by {difference:e}", case.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn documents_do_not_see_each_other() {
+    for case in cases() {
+        let decoder = Decoder::new(&case.config, &case.parameters, false).unwrap();
+        let first = case.batch.segments.lengths()[..2].iter().sum::<i64>();
+        let before = tch::no_grad(|| decoder.logits(&case.batch));
+        let mut other = case.batch;
+        other.tokens = other.tokens.copy();
+        let _ = other.tokens.narrow(0, 0, first).fill_(5);
+        let after = tch::no_grad(|| decoder.logits(&other));
+        let rest = before.size()[0] - first;
+        assert_eq!(largest_difference(&before.narrow(0, first, rest), &after.narrow(0, first, rest)), 0.0);
+        assert!(largest_difference(&before, &after) > 0.1, "{}: changed tokens change nothing", case.name);
+    }
+}
+
+#[test]
+fn the_gradient_of_the_z_loss_is_that_of_autograd() {
+    let options = (Kind::Float, Device::Cpu);
+    let hidden = Tensor::randn([7, 5], options).set_requires_grad(true);
+    let head = Tensor::randn([11, 5], options).set_requires_grad(true);
+    let targets = Tensor::from_slice(&[0_i64, 10, IGNORE, 3, 4, 5, 6]);
+    let weights = Tensor::from_slice(&[1_f32, 0.5, 0.0, 2.0, 1.0, 1.0, 0.25]);
+    let ours = hephaestus::model::loss::linear_cross_entropy(&hidden, &head, &targets, &weights, 0.3);
+    (&ours.sum * 2.0).backward();
+    let (by_hidden, by_head) = (hidden.grad().copy(), head.grad().copy());
+    let (hidden, head) = (hidden.detach().set_requires_grad(true), head.detach().set_requires_grad(true));
+    let logits = hidden.matmul(&head.tr());
+    let log_z = logits.logsumexp([1_i64].as_slice(), false);
+    let nll = &log_z - logits.gather(1, &targets.clamp_min(0).unsqueeze(1), false).squeeze_dim(1);
+    let plain = ((nll + log_z.square() * 0.3) * &weights).sum(Kind::Float);
+    (&plain * 2.0).backward();
+    assert!(relative_difference(&ours.sum, &plain) < 1e-6);
+    assert!(relative_difference(&by_hidden, &hidden.grad()) < 1e-5);
+    assert!(relative_difference(&by_head, &head.grad()) < 1e-5);
+}
