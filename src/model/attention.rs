@@ -8,7 +8,6 @@ use super::segments::Segments;
 
 /// Attends `[N, H, D]` queries to `[N, K, D]` keys and values of the same segment at or before them; `window` bounds how
 /// far back, the token itself included. Returns `[N, H, D]`.
-#[must_use]
 pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, window: Option<usize>) -> Tensor {
     if let Some(length) = segments.uniform() {
         // All at once, as a batch of segments: [S, heads, T, D].

@@ -46,7 +46,6 @@ impl Decoder {
     }
 
     /// `[N, C]` hidden states after the last norm, ready for the head.
-    #[must_use]
     pub fn hidden(&self, batch: &TokenBatch) -> Tensor {
         let rotation = self.rotation(batch);
         let mut x = self.embed(batch);
@@ -57,13 +56,11 @@ impl Decoder {
     }
 
     /// `[N, V]` logits of every token. For inspection: training never holds them whole.
-    #[must_use]
     pub fn logits(&self, batch: &TokenBatch) -> Tensor {
         self.hidden(batch).linear(&self.head, None::<Tensor>)
     }
 
     /// The loss without its gradient, for validation.
-    #[must_use]
     pub fn loss(&self, batch: &TokenBatch, z_loss: f64) -> LossOutput {
         tch::no_grad(|| self.head_loss(&self.hidden(batch), batch, z_loss))
     }

@@ -22,7 +22,6 @@ pub struct LossOutput {
 ///
 /// `hidden` `[N, C]`, `head` `[V, C]`, `targets` `[N]` i64 (negative for none), `weights` `[N]` f32 (0 where there is no
 /// target). Softmax and sums are in fp32 whatever the inputs are. Gradients are only computed where `hidden` asks for them.
-#[must_use]
 pub fn linear_cross_entropy(
     hidden: &Tensor,
     head: &Tensor,
@@ -62,9 +61,7 @@ pub fn linear_cross_entropy(
 
 /// `value`, with the given gradients: a term that is zero in value and linear in the inputs is added to it.
 fn with_gradient(value: &Tensor, gradients: &[(&Tensor, Tensor)]) -> Tensor {
-    let mut sum = value.shallow_clone();
-    for (input, gradient) in gradients {
-        sum = sum + ((*input - input.detach()) * gradient).sum(Kind::Float);
-    }
-    sum
+    gradients.iter().fold(value.shallow_clone(), |sum, (input, gradient)| {
+        sum + ((*input - input.detach()) * gradient).sum(Kind::Float)
+    })
 }

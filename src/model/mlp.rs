@@ -3,7 +3,6 @@
 use tch::Tensor;
 
 /// `silu(gate) * up`; all `[N, F]`.
-#[must_use]
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Tensor {
     gate.silu() * up
 }

@@ -5,7 +5,6 @@ use tch::{Kind, Tensor};
 /// `x / sqrt(mean(x^2) + eps) * weight` over the last dimension; statistics in fp32, the result as `x`.
 ///
 /// `x` is `[N, C]` or `[N, H, D]`, `weight` is `[C]` or `[D]`.
-#[must_use]
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
     let kind = x.kind();
     let wide = x.to_kind(Kind::Float);

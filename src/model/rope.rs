@@ -43,7 +43,6 @@ impl Rope {
 
 impl Rotation {
     /// Turns `[N, H, D]` queries or `[N, K, D]` keys.
-    #[must_use]
     pub fn apply(&self, x: &Tensor) -> Tensor {
         let halves = x.chunk(2, -1);
         let turned = Tensor::cat(&[&-&halves[1], &halves[0]], -1);
