@@ -62,7 +62,6 @@ impl Parameters {
     }
 
     /// The tensors, in order.
-    #[must_use]
     pub fn tensors(&self) -> &[Tensor] {
         &self.tensors
     }
