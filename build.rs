@@ -23,6 +23,7 @@ fn compile_native(root: &Path) {
         .warnings(false)
         .include(root.join("include"))
         .include(root.join("include/torch/csrc/api/include"))
+        .file("native/optim.cpp")
         .file("native/versions.cpp")
         .compile("hephaestus_native");
 }

@@ -1,14 +1,16 @@
 // What this was compiled and linked against, as extern "C" functions.
+#include "native.h"
+
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <torch/version.h>
 
 #include <exception>
 
 // libtorch's version, such as "2.11.0".
-extern "C" const char *hephaestus_libtorch_version() { return TORCH_VERSION; }
+const char *hephaestus_libtorch_version() { return TORCH_VERSION; }
 
 // The CUDA runtime as 1000 x major + 10 x minor, or 0 where libtorch has none.
-extern "C" long hephaestus_cuda_version() {
+long hephaestus_cuda_version() {
   try {
     const auto &hooks = at::detail::getCUDAHooks();
     return hooks.hasCUDART() ? hooks.versionCUDART() : 0;

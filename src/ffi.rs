@@ -1,11 +1,46 @@
 //! The boundary to `native/`: safe functions over its C ones. The only `unsafe` besides memory maps.
 
 use std::ffi::{CStr, c_char, c_long};
+use std::ptr;
 
-#[expect(unsafe_code, reason = "the declarations of native/versions.cpp")]
+use tch::{TchError, Tensor};
+
+/// `at::Tensor`, which only C++ looks into.
+type Raw = torch_sys::C_tensor;
+
+/// `hephaestus_adamw` of native.h: the numbers of one AdamW update.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct AdamWNumbers {
+    /// Learning rate.
+    pub lr: f64,
+    /// The first moment's decay.
+    pub beta1: f64,
+    /// The second moment's decay.
+    pub beta2: f64,
+    /// Added to the denominator.
+    pub eps: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+}
+
+#[expect(unsafe_code, reason = "the declarations of native/native.h")]
 unsafe extern "C" {
     fn hephaestus_libtorch_version() -> *const c_char;
     fn hephaestus_cuda_version() -> c_long;
+    fn hephaestus_global_norm(tensors: *const *mut Raw, count: usize, norm: *mut *mut Raw) -> *const c_char;
+    fn hephaestus_copy(to: *const *mut Raw, from: *const *mut Raw, count: usize) -> *const c_char;
+    fn hephaestus_adamw_step(
+        weights: *const *mut Raw,
+        gradients: *const *mut Raw,
+        exp_avgs: *const *mut Raw,
+        exp_avg_sqs: *const *mut Raw,
+        count: usize,
+        step: *const Raw,
+        gradient_divisor: *const Raw,
+        found_inf: *const Raw,
+        numbers: *const AdamWNumbers,
+    ) -> *const c_char;
 }
 
 /// What the program runs on.
@@ -28,4 +63,100 @@ pub fn versions() -> Versions {
         libtorch: libtorch.to_string_lossy().into_owned(),
         cuda: cuda.map(|version| (version / 1000, version % 1000 / 10)),
     }
+}
+
+/// The Euclidean norm of all tensors together: an fp32 scalar on their device, without waiting for it.
+///
+/// # Errors
+/// Whatever libtorch refuses, such as an empty list.
+pub fn global_norm(tensors: &[Tensor]) -> Result<Tensor, TchError> {
+    let tensors = raw(tensors);
+    let mut norm = ptr::null_mut();
+    // SAFETY: the list lives through the call and has the length given; `norm` is written where no error is returned.
+    #[expect(unsafe_code, reason = "calls into native/optim.cpp")]
+    unsafe {
+        checked(hephaestus_global_norm(tensors.as_ptr(), tensors.len(), &raw mut norm))?;
+        Ok(Tensor::from_ptr(norm))
+    }
+}
+
+/// Copies each of `from` into its partner in `to`, converting where the types differ.
+///
+/// # Errors
+/// Lists that do not match.
+pub fn copy_all(to: &[Tensor], from: &[Tensor]) -> Result<(), TchError> {
+    same_length(&[to.len(), from.len()])?;
+    let (to, from) = (raw(to), raw(from));
+    // SAFETY: both lists live through the call and have the length given.
+    #[expect(unsafe_code, reason = "calls into native/optim.cpp")]
+    unsafe {
+        checked(hephaestus_copy(to.as_ptr(), from.as_ptr(), to.len()))
+    }
+}
+
+/// Tensors that one update goes over, aligned with each other.
+#[derive(Clone, Copy, Debug)]
+pub struct AdamWLists<'a> {
+    /// What is updated.
+    pub weights: &'a [Tensor],
+    /// Gradients; they are divided in place.
+    pub gradients: &'a [Tensor],
+    /// First moments.
+    pub exp_avgs: &'a [Tensor],
+    /// Second moments.
+    pub exp_avg_sqs: &'a [Tensor],
+}
+
+/// One AdamW update of all weights by libtorch's fused kernel. `step` is an fp32 scalar that already counts this update;
+/// gradients are divided by the scalar `gradient_divisor`; where the scalar `found_inf` is 1 nothing is changed.
+///
+/// # Errors
+/// Lists that do not match, or element types the kernel does not take.
+pub fn adamw_step(
+    lists: AdamWLists<'_>,
+    step: &Tensor,
+    gradient_divisor: &Tensor,
+    found_inf: &Tensor,
+    numbers: AdamWNumbers,
+) -> Result<(), TchError> {
+    let lists = [lists.weights, lists.gradients, lists.exp_avgs, lists.exp_avg_sqs].map(raw);
+    same_length(&lists.each_ref().map(Vec::len))?;
+    let [weights, gradients, exp_avgs, exp_avg_sqs] = &lists;
+    // SAFETY: the four lists live through the call and have the length given, as do the three scalars and the numbers.
+    #[expect(unsafe_code, reason = "calls into native/optim.cpp")]
+    unsafe {
+        checked(hephaestus_adamw_step(
+            weights.as_ptr(),
+            gradients.as_ptr(),
+            exp_avgs.as_ptr(),
+            exp_avg_sqs.as_ptr(),
+            weights.len(),
+            step.as_ptr(),
+            gradient_divisor.as_ptr(),
+            found_inf.as_ptr(),
+            &raw const numbers,
+        ))
+    }
+}
+
+fn raw(tensors: &[Tensor]) -> Vec<*mut Raw> {
+    tensors.iter().map(|tensor| tensor.as_ptr().cast_mut()).collect()
+}
+
+fn same_length(lengths: &[usize]) -> Result<(), TchError> {
+    if lengths.windows(2).all(|pair| pair[0] == pair[1]) {
+        return Ok(());
+    }
+    Err(TchError::Shape(format!("lists of {lengths:?} tensors where all must have as many")))
+}
+
+/// Null, or the text of what C++ threw.
+fn checked(message: *const c_char) -> Result<(), TchError> {
+    if message.is_null() {
+        return Ok(());
+    }
+    // SAFETY: not null, so it is this thread's message, a C string that nothing changes before it is copied here.
+    #[expect(unsafe_code, reason = "reads native's error text")]
+    let message = unsafe { CStr::from_ptr(message) };
+    Err(TchError::Torch(message.to_string_lossy().into_owned()))
 }

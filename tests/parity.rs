@@ -14,6 +14,7 @@ use hephaestus::model::batch::TokenBatch;
 use hephaestus::model::config::ModelConfig;
 use hephaestus::model::decoder::Decoder;
 use hephaestus::model::parameters::Parameters;
+use hephaestus::optim::adamw::{AdamW, Settings};
 use tch::{Device, Kind, Tensor};
 
 const FAMILIES: [&str; 5] = ["llama2", "llama31_tied", "mistral_window", "qwen2_bias", "qwen3_qk_norm"];
@@ -109,6 +110,87 @@ fn the_loss_and_every_gradient_are_those_of_transformers_with_and_without_recomp
                 assert!(difference < 1e-4, "{} (recompute {recompute}): {name} differs by {difference:e}", case.name);
             }
         }
+    }
+}
+
+/// The optimizer of `reference.py`.
+const ADAMW: Settings = Settings { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, clip_norm: Some(1.0) };
+
+/// The gradients of a batch's mean loss, and that loss.
+fn gradients(case: &mut Case) -> (Vec<Tensor>, f64) {
+    let trained = case.batch.weights.sum(Kind::Float).double_value(&[]);
+    let decoder = Decoder::new(&case.config, &case.parameters, false).unwrap();
+    case.parameters.zero_grad();
+    let loss = decoder.loss_and_backward(&case.batch, 0.0, 1.0 / trained);
+    (case.parameters.tensors().iter().map(Tensor::grad).collect(), loss.sum.double_value(&[]) / trained)
+}
+
+#[test]
+fn twenty_training_steps_have_the_losses_of_a_plain_pytorch_loop() {
+    for mut case in cases() {
+        let mut optimizer = AdamW::new(&case.parameters, ADAMW).unwrap();
+        let losses = Vec::<f32>::try_from(&case.expected["losses"]).unwrap();
+        for (step, expected) in losses.iter().enumerate() {
+            let (gradients, loss) = gradients(&mut case);
+            let difference = (loss - f64::from(*expected)).abs();
+            assert!(difference < 1e-4, "{}: step {step} has loss {loss}, expected {expected}", case.name);
+            let update = optimizer.step(&gradients, 1e-2).unwrap();
+            assert_eq!(update.skipped.double_value(&[]), 0.0);
+        }
+        assert!(losses[19] < losses[0] / 2.0, "{}: too little was learned to compare", case.name);
+    }
+}
+
+#[test]
+fn a_gradient_that_is_not_finite_changes_nothing_and_does_not_count() {
+    let mut cases = [cases().next().unwrap(), cases().next().unwrap()];
+    let mut optimizers = cases.each_ref().map(|case| AdamW::new(&case.parameters, ADAMW).unwrap());
+    for (poisoned, (case, optimizer)) in [false, true].into_iter().zip(cases.iter_mut().zip(&mut optimizers)) {
+        for step in 0..3 {
+            if poisoned && step == 1 {
+                let before: Vec<_> = case.parameters.tensors().iter().map(|tensor| tensor.detach().copy()).collect();
+                let (mut bad, _) = gradients(case);
+                let _ = bad[3].fill_(f64::NAN);
+                let update = optimizer.step(&bad, 1e-2).unwrap();
+                assert_eq!(update.skipped.double_value(&[]), 1.0);
+                assert!(case.parameters.tensors().iter().zip(&before).all(|(now, before)| now == before));
+            }
+            let (gradients, _) = gradients(case);
+            optimizer.step(&gradients, 1e-2).unwrap();
+        }
+    }
+    let [clean, poisoned] = &cases;
+    assert!(clean.parameters.tensors().iter().zip(poisoned.parameters.tensors()).all(|(a, b)| a == b));
+}
+
+#[test]
+fn what_libtorch_throws_in_native_code_is_an_error() {
+    let tensors = [Tensor::zeros([2], (Kind::Float, Device::Cpu))];
+    let others = [Tensor::zeros([3], (Kind::Float, Device::Cpu))];
+    let error = hephaestus::ffi::copy_all(&tensors, &others).unwrap_err().to_string();
+    assert!(error.contains("size of tensor"), "{error}");
+    assert!(hephaestus::ffi::global_norm(&[]).is_err());
+    assert!(hephaestus::ffi::copy_all(&tensors, &[]).is_err());
+}
+
+#[test]
+fn bf16_weights_follow_their_fp32_masters() {
+    let case = cases().next().unwrap();
+    let reduced: Vec<_> = case.parameters.tensors().iter().map(|tensor| tensor.to_kind(Kind::BFloat16)).collect();
+    let reduced = Parameters::new(case.parameters.specs().to_vec(), reduced).unwrap();
+    let widened: Vec<_> = reduced.tensors().iter().map(|tensor| tensor.to_kind(Kind::Float)).collect();
+    let full = Parameters::new(case.parameters.specs().to_vec(), widened).unwrap();
+    let mut optimizers = [&reduced, &full].map(|parameters| AdamW::new(parameters, ADAMW).unwrap());
+    // Steps far below what bf16 resolves: only masters in fp32 let them add up.
+    for _ in 0..50 {
+        let gradients: Vec<_> = full.tensors().iter().map(Tensor::ones_like).collect();
+        for optimizer in &mut optimizers {
+            let mine: Vec<_> = gradients.iter().map(Tensor::copy).collect();
+            optimizer.step(&mine, 1e-4).unwrap();
+        }
+    }
+    for ((name, reduced), full) in reduced.iter().zip(full.tensors()) {
+        assert_eq!(reduced.detach(), full.detach().to_kind(Kind::BFloat16), "{name}");
     }
 }
 

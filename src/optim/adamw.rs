@@ -1,0 +1,125 @@
+//! AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) with fp32 master weights and moments, clipping by the global norm,
+//! and updates that skip themselves where a gradient is not finite. Nothing in a step waits for the device.
+
+use tch::{Kind, TchError, Tensor};
+
+use crate::ffi::{self, AdamWLists, AdamWNumbers};
+use crate::model::parameters::Parameters;
+
+/// The optimizer's numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Settings {
+    /// The first moment's decay.
+    pub beta1: f64,
+    /// The second moment's decay.
+    pub beta2: f64,
+    /// Added to the denominator.
+    pub eps: f64,
+    /// Decoupled weight decay; norms and biases have none.
+    pub weight_decay: f64,
+    /// Largest global norm of the gradients, if any: larger ones are scaled down to it (Pascanu et al. 2013,
+    /// arXiv 1211.5063).
+    pub clip_norm: Option<f64>,
+}
+
+/// What an update found; scalars on the device, to be read only where they are shown.
+#[derive(Debug)]
+pub struct Update {
+    /// The gradients' global norm before clipping, fp32.
+    pub norm: Tensor,
+    /// 1 where that norm is not finite and nothing was changed, else 0; fp32.
+    pub skipped: Tensor,
+}
+
+/// The state of the optimizer over a model's parameters.
+#[derive(Debug)]
+pub struct AdamW {
+    settings: Settings,
+    /// Updates made, an fp32 scalar beside the parameters; skipped ones do not count.
+    step: Tensor,
+    /// Parameters that decay, then those that do not.
+    groups: [Group; 2],
+}
+
+#[derive(Debug, Default)]
+struct Group {
+    /// Positions in the model's parameters.
+    at: Vec<usize>,
+    parameters: Vec<Tensor>,
+    /// fp32; the parameters themselves where those are.
+    masters: Vec<Tensor>,
+    exp_avgs: Vec<Tensor>,
+    exp_avg_sqs: Vec<Tensor>,
+}
+
+impl AdamW {
+    /// A fresh optimizer over `parameters`, whose storage it updates.
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses, such as more memory than there is.
+    pub fn new(parameters: &Parameters, settings: Settings) -> Result<Self, TchError> {
+        let mut groups = [Group::default(), Group::default()];
+        for (at, (spec, tensor)) in parameters.specs().iter().zip(parameters.tensors()).enumerate() {
+            groups[usize::from(!spec.decay)].push(at, tensor)?;
+        }
+        let step = Tensor::f_zeros([0_i64; 0], (Kind::Float, parameters.device()))?;
+        Ok(Self { settings, step, groups })
+    }
+
+    /// Updates every parameter by its gradient at learning rate `lr`. `gradients` are aligned with the parameters; fp32
+    /// ones are clipped in place.
+    ///
+    /// # Errors
+    /// Gradients that do not match the parameters.
+    pub fn step(&mut self, gradients: &[Tensor], lr: f64) -> Result<Update, TchError> {
+        let norm = ffi::global_norm(gradients)?;
+        let skipped = norm.f_isfinite()?.f_logical_not()?.f_to_kind(Kind::Float)?;
+        // As clip_grad_norm_: the gradient times min(1, clip / (norm + 1e-6)), here as a divisor.
+        let divisor = match self.settings.clip_norm {
+            Some(clip) => ((&norm + 1e-6) / clip).f_clamp_min(1.0)?,
+            None => norm.f_ones_like()?,
+        };
+        self.step = &self.step + 1.0 - &skipped;
+        for (group, decays) in self.groups.iter().zip([true, false]).filter(|(group, _)| !group.at.is_empty()) {
+            let Settings { beta1, beta2, eps, weight_decay, .. } = self.settings;
+            let numbers = AdamWNumbers { lr, beta1, beta2, eps, weight_decay: if decays { weight_decay } else { 0.0 } };
+            group.update(gradients, &self.step, &divisor, &skipped, numbers)?;
+        }
+        Ok(Update { norm, skipped })
+    }
+}
+
+impl Group {
+    fn push(&mut self, at: usize, parameter: &Tensor) -> Result<(), TchError> {
+        let parameter = parameter.f_detach()?;
+        let master = parameter.f_to_kind(Kind::Float)?;
+        self.at.push(at);
+        self.exp_avgs.push(master.f_zeros_like()?);
+        self.exp_avg_sqs.push(master.f_zeros_like()?);
+        self.masters.push(master);
+        self.parameters.push(parameter);
+        Ok(())
+    }
+
+    fn update(
+        &self,
+        gradients: &[Tensor],
+        step: &Tensor,
+        divisor: &Tensor,
+        skipped: &Tensor,
+        numbers: AdamWNumbers,
+    ) -> Result<(), TchError> {
+        let missing = || TchError::Shape(format!("{} gradients for more parameters", gradients.len()));
+        let mine = self.at.iter().map(|at| gradients.get(*at).ok_or_else(missing)?.f_to_kind(Kind::Float));
+        let gradients = mine.collect::<Result<Vec<_>, _>>()?;
+        let lists = AdamWLists {
+            weights: &self.masters,
+            gradients: &gradients,
+            exp_avgs: &self.exp_avgs,
+            exp_avg_sqs: &self.exp_avg_sqs,
+        };
+        ffi::adamw_step(lists, step, divisor, skipped, numbers)?;
+        let reduced = self.parameters.first().is_some_and(|parameter| parameter.kind() != Kind::Float);
+        if reduced { ffi::copy_all(&self.parameters, &self.masters) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,3 @@
+//! The optimizer: [`adamw`].
+
+pub mod adamw;
