@@ -1,8 +1,8 @@
 //! Compiles `native/` against libtorch's own headers and tells the linker where libtorch lies.
 //!
 //! Everything gets libtorch's folder as RUNPATH, so `LD_LIBRARY_PATH` can point the same binary at another copy. On a CUDA
-//! libtorch the tests link the CUDA libraries by force: nothing refers to them by symbol, they register themselves when
-//! loaded. `hephaestus-forge` refers to nothing in libtorch and is not linked to it.
+//! libtorch what computes links the CUDA libraries by force: nothing refers to them by symbol, they register themselves
+//! when loaded.
 
 use std::path::{Path, PathBuf};
 
@@ -35,6 +35,7 @@ fn link(lib: &Path) {
     if lib.join("libtorch_cuda.so").exists() {
         for flag in ["-Wl,--no-as-needed", "-ltorch_cuda", "-lc10_cuda", "-Wl,--as-needed"] {
             println!("cargo:rustc-link-arg-tests={flag}");
+            println!("cargo:rustc-link-arg-bin=hephaestus-export={flag}");
         }
     }
 }

@@ -1,4 +1,5 @@
 //! Integration tests: one binary, a module a subject.
+mod export;
 mod forge;
 mod hf;
 mod native;

@@ -17,7 +17,7 @@ use hephaestus::model::parameters::Parameters;
 use hephaestus::optim::adamw::{AdamW, Settings};
 use tch::{Device, Kind, Tensor};
 
-const FAMILIES: [&str; 5] = ["llama2", "llama31_tied", "mistral_window", "qwen2_bias", "qwen3_qk_norm"];
+pub(crate) const FAMILIES: [&str; 5] = ["llama2", "llama31_tied", "mistral_window", "qwen2_bias", "qwen3_qk_norm"];
 
 /// A model loaded from its folder, and what transformers says of it.
 struct Case {
@@ -29,7 +29,7 @@ struct Case {
 }
 
 /// Runs the reference once for all tests of this process.
-fn folder() -> &'static Path {
+pub(crate) fn folder() -> &'static Path {
     static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
     let made = FOLDER.get_or_init(|| {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -1,14 +1,16 @@
 //! Hugging Face folders: the configuration, the names of parameters, and weights.
 //!
 //! [`config`], [`names`] and [`dtype`] are plain data, free of libtorch, so that recipes and plans can use them;
-//! [`import`] moves tensors.
+//! [`import`] and [`export`] move tensors, [`verify`] compares what they make.
 
 pub mod config;
 pub mod dtype;
 pub mod error;
+pub mod export;
 mod fields;
 pub mod import;
 pub mod names;
 mod rope;
+pub mod verify;
 
 pub use error::HfError;

@@ -1,0 +1,63 @@
+//! Whether a written folder computes what its source computes.
+
+use std::path::Path;
+
+use tch::{Device, Kind, Tensor};
+
+use super::{HfError, config, import};
+use crate::corpus::batch::{Batch, IGNORE};
+use crate::model::batch::TokenBatch;
+use crate::model::config::ModelConfig;
+use crate::model::decoder::Decoder;
+use crate::model::parameters::Parameters;
+
+/// Tokens the comparison reads.
+const LENGTH: usize = 64;
+
+/// How far two folders' logits are apart.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Comparison {
+    /// Tokens compared.
+    pub tokens: usize,
+    /// Largest difference of a logit.
+    pub difference: f64,
+    /// Largest logit of the source, to hold the difference against.
+    pub scale: f64,
+}
+
+/// Runs both folders over the same tokens in fp32, the source's weights rounded to `kind` first: what is left of the
+/// difference is not the rounding asked for.
+///
+/// # Errors
+/// [`HfError`] where either folder cannot be read.
+pub fn compare(source: &Path, written: &Path, kind: Kind) -> Result<Comparison, HfError> {
+    let expected = logits(source, kind)?;
+    let difference = (logits(written, kind)? - &expected).abs().max().f_double_value(&[])?;
+    Ok(Comparison { tokens: LENGTH, difference, scale: expected.abs().max().f_double_value(&[])? })
+}
+
+/// `[N, V]` fp32 logits over a fixed walk through the vocabulary.
+fn logits(folder: &Path, kind: Kind) -> Result<Tensor, HfError> {
+    let config = config::read(folder)?;
+    let stored = import::load(folder, &config, kind, Device::Cpu)?;
+    let wide = stored.tensors().iter().map(|tensor| tensor.f_to_kind(Kind::Float)).collect::<Result<_, _>>()?;
+    let parameters = Parameters::new(stored.specs().to_vec(), wide)?;
+    let batch = TokenBatch::to_device(&walk(&config), Device::Cpu)?;
+    let decoder = Decoder::new(&config, &parameters, false)?;
+    Ok(tch::no_grad(|| decoder.logits(&batch)))
+}
+
+/// One sequence that visits the whole vocabulary in even steps.
+fn walk(config: &ModelConfig) -> Batch {
+    let length = LENGTH.min(config.max_positions);
+    Batch {
+        rows: 1,
+        length,
+        tokens: (0..length).map(|at| (at * config.vocab_size / length) as i64).collect(),
+        targets: vec![IGNORE; length],
+        weights: vec![0.0; length],
+        positions: (0..length as i64).collect(),
+        segments: vec![length as i64],
+        sources: vec![0],
+    }
+}
