@@ -1,3 +1,4 @@
-//! The optimizer: [`adamw`].
+//! The optimizer: [`adamw`] updates, [`schedule`] says at what rate.
 
 pub mod adamw;
+pub mod schedule;
