@@ -126,8 +126,7 @@ impl Corpus {
         }
         let (start, end) = (self.offset(self.boundary(i)?)?, self.offset(self.boundary(i + 1)?)?);
         if start > end {
-            let at = HEADER + 12 * self.sequences + 8 * i;
-            return Err(self.bad(at, format!("tokens {start}..{end}"), "boundaries in order"));
+            return Err(self.out_of_order(i));
         }
         Ok(start..end)
     }
@@ -184,6 +183,12 @@ impl Corpus {
         valid
             .map(|n| n / self.size)
             .ok_or_else(|| self.bad(at, found.to_string(), "the offset of a token in the .bin file"))
+    }
+
+    /// The error for a document whose boundaries contradict those around it.
+    pub(crate) fn out_of_order(&self, document: u64) -> CorpusError {
+        let at = HEADER + 12 * self.sequences + 8 * document;
+        self.bad(at, format!("document {document} elsewhere than its neighbours say"), "boundaries in order")
     }
 
     fn bad(&self, offset: u64, found: String, expected: &str) -> CorpusError {

@@ -1,0 +1,227 @@
+//! Documents one after another, cut into rows of T tokens: concatenate-and-split packing.
+//!
+//! Documents cross rows and no token is lost. Row n is found by two binary searches, in the ranges of documents and in the
+//! index, so any row costs the same and nothing is kept in memory.
+
+use std::ops::Range;
+
+use super::batch::{Batch, IGNORE};
+use super::{Corpus, CorpusError};
+
+/// The documents of some ranges of a corpus as one stream of tokens.
+#[derive(Debug)]
+pub struct Stream<'a> {
+    corpus: &'a Corpus,
+    /// Ranges of documents, each with the place in the stream where it begins.
+    parts: Vec<(u64, Range<u64>)>,
+    length: u64,
+    /// Token that follows each document.
+    end: Option<i64>,
+}
+
+impl<'a> Stream<'a> {
+    /// The documents of `ranges`, in order; `end` is added after each of them.
+    ///
+    /// # Errors
+    /// A range outside the corpus, or an index that contradicts itself there.
+    pub fn new(corpus: &'a Corpus, ranges: &[Range<u64>], end: Option<u32>) -> Result<Self, CorpusError> {
+        let mut stream = Self { corpus, parts: Vec::new(), length: 0, end: end.map(i64::from) };
+        for range in ranges.iter().filter(|range| range.start < range.end) {
+            let (first, last) = (corpus.document_range(range.start)?, corpus.document_range(range.end - 1)?);
+            stream.parts.push((stream.length, range.clone()));
+            stream.length += last.end.saturating_sub(first.start) + stream.added(range.end - range.start);
+        }
+        Ok(stream)
+    }
+
+    /// Tokens in it.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Rows of `length` tokens it fills; the last one perhaps not wholly.
+    #[must_use]
+    pub fn rows(&self, length: usize) -> u64 {
+        self.length.div_ceil(length as u64)
+    }
+
+    /// Appends row `row` of `length` tokens to `batch`.
+    ///
+    /// A target is the next token of the same document, also where that is in the next row. Positions and segments
+    /// restart with each document, and with the row. What the last row lacks is filled with the end token, or 0, as a
+    /// segment of its own that nothing is learned from.
+    ///
+    /// # Errors
+    /// An index that contradicts itself, or a file that cannot be read.
+    pub fn row(&self, row: u64, length: usize, batch: &mut Batch) -> Result<(), CorpusError> {
+        let filled = batch.tokens.len() + length;
+        let mut at = row.saturating_mul(length as u64);
+        while batch.tokens.len() < filled && at < self.length {
+            let (document, offset) = self.find(at)?;
+            let mut tokens = Vec::new();
+            let whole = self.corpus.document_range(document)?;
+            let most = (filled - batch.tokens.len() + 1) as u64;
+            if offset >= whole.end - whole.start + self.added(1) {
+                // The search ended in a document that lies elsewhere: its neighbours in the index are out of order.
+                return Err(self.corpus.out_of_order(document));
+            }
+            let start = whole.start + offset;
+            let stop = whole.end.min(start + most);
+            self.corpus.read(start..stop, &mut tokens)?;
+            tokens.extend(self.end.filter(|_| stop == whole.end && (tokens.len() as u64) < most));
+            at += fragment(&tokens, filled, batch);
+        }
+        let missing = filled - batch.tokens.len();
+        if missing > 0 {
+            batch.tokens.resize(filled, self.end.unwrap_or(0));
+            batch.targets.resize(filled, IGNORE);
+            batch.weights.resize(filled, 0.0);
+            batch.positions.extend(0..missing as i64);
+            batch.segments.push(missing as i64);
+        }
+        (batch.rows, batch.length) = (batch.rows + 1, length);
+        Ok(())
+    }
+
+    /// The document that holds place `at` of the stream, and the place in that document.
+    fn find(&self, at: u64) -> Result<(u64, u64), CorpusError> {
+        let part = self.parts.partition_point(|(start, _)| *start <= at) - 1;
+        let (start, documents) = &self.parts[part];
+        let base = self.corpus.document_range(documents.start)?.start;
+        let begins = |document: u64| -> Result<u64, CorpusError> {
+            let tokens = self.corpus.document_range(document)?.start.saturating_sub(base);
+            Ok(start + tokens + self.added(document - documents.start))
+        };
+        // The last document that begins at or before `at`: empty ones before it begin at the same place.
+        let (mut low, mut high) = (documents.start, documents.end);
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            if begins(middle)? <= at { low = middle } else { high = middle }
+        }
+        Ok((low, at - begins(low)?))
+    }
+
+    fn added(&self, documents: u64) -> u64 {
+        if self.end.is_some() { documents } else { 0 }
+    }
+}
+
+/// Appends what of a document's `tokens` fits below `filled`; one more, if it is there, is only a target. Returns how many
+/// were appended.
+fn fragment(tokens: &[i64], filled: usize, batch: &mut Batch) -> u64 {
+    let count = tokens.len().min(filled - batch.tokens.len());
+    batch.tokens.extend(&tokens[..count]);
+    for at in 0..count {
+        let target = tokens.get(at + 1);
+        batch.targets.push(target.copied().unwrap_or(IGNORE));
+        batch.weights.push(if target.is_some() { 1.0 } else { 0.0 });
+    }
+    batch.positions.extend(0..count as i64);
+    batch.segments.push(count as i64);
+    count as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::corpus::format::TokenType;
+    use crate::corpus::{ManifestInfo, Writer};
+
+    const END: u32 = 9;
+
+    /// A corpus of documents of these lengths; every token is different.
+    fn corpus(lengths: &[usize]) -> (tempfile::TempDir, Corpus) {
+        let folder = tempfile::tempdir().unwrap();
+        let prefix = folder.path().join("c");
+        let mut writer = Writer::create(&prefix, TokenType::U16).unwrap();
+        let mut next = 100..;
+        for length in lengths {
+            writer.document(&next.by_ref().take(*length).collect::<Vec<_>>(), None).unwrap();
+        }
+        let info = ManifestInfo { source: String::new(), tokenizer: String::new(), vocab_size: 60_000 };
+        writer.finish(info).unwrap();
+        let corpus = Corpus::open(&prefix).unwrap();
+        (folder, corpus)
+    }
+
+    #[test]
+    fn documents_cross_rows_and_targets_do_not_cross_documents() {
+        let (_folder, corpus) = corpus(&[3, 0, 4]);
+        let stream = Stream::new(&corpus, &[0..2, 2..3], Some(END)).unwrap();
+        // 100 101 102 END | END | 103 104 105 106 END
+        assert_eq!((stream.length(), stream.rows(4)), (10, 3));
+        let mut batch = Batch::default();
+        (0..3).for_each(|row| stream.row(row, 4, &mut batch).unwrap());
+        assert_eq!((batch.rows, batch.length), (3, 4));
+        assert_eq!(batch.tokens, [100, 101, 102, 9, 9, 103, 104, 105, 106, 9, 9, 9]);
+        let none = IGNORE;
+        assert_eq!(batch.targets, [101, 102, 9, none, none, 104, 105, 106, 9, none, none, none]);
+        assert_eq!(batch.positions, [0, 1, 2, 3, 0, 0, 1, 2, 0, 1, 0, 1]);
+        assert_eq!(batch.segments, [4, 1, 3, 2, 2]);
+        assert!(batch.targets.iter().zip(&batch.weights).all(|(target, weight)| (*target >= 0) == (*weight == 1.0)));
+    }
+
+    proptest! {
+        #[test]
+        fn a_lying_index_is_an_error_or_other_tokens_but_never_a_panic(
+            lengths in prop::collection::vec(0_usize..12, 1..30),
+            lies in prop::collection::vec((34_usize..600, 0_u8..20), 1..4),
+            ended: bool,
+        ) {
+            let (folder, corpus) = corpus(&lengths);
+            let path = folder.path().join("c.idx");
+            let mut index = fs_err::read(&path).unwrap();
+            for (at, value) in lies {
+                let at = at % index.len();
+                index[at] = value;
+            }
+            fs_err::write(&path, index).unwrap();
+            // Opened before the lie, so that what opening checks does not stop it here.
+            let documents = 0..corpus.documents();
+            if let Ok(stream) = Stream::new(&corpus, std::slice::from_ref(&documents), ended.then_some(END)) {
+                for row in 0..stream.rows(7).min(200) {
+                    let mut batch = Batch::default();
+                    if stream.row(row, 7, &mut batch).is_ok() {
+                        prop_assert_eq!((batch.tokens.len(), batch.segments.iter().sum::<i64>()), (7, 7));
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn nothing_is_lost_and_every_token_but_a_documents_first_is_a_target_once(
+            lengths in prop::collection::vec(0_usize..12, 1..30),
+            cut in 0_u64..30,
+            hole in 0_u64..5,
+            length in 1_usize..20,
+            ended: bool,
+        ) {
+            let (_folder, corpus) = corpus(&lengths);
+            let documents = lengths.len() as u64;
+            let ranges = [0..cut.min(documents), (cut + hole).min(documents)..documents];
+            let end = ended.then_some(END);
+            let stream = Stream::new(&corpus, &ranges, end).unwrap();
+            let (mut expected, mut targets) = (Vec::new(), Vec::<i64>::new());
+            for document in ranges.into_iter().flatten() {
+                let mut tokens = Vec::new();
+                corpus.read(corpus.document_range(document).unwrap(), &mut tokens).unwrap();
+                tokens.extend(end.map(i64::from));
+                targets.extend(tokens.iter().skip(1));
+                expected.extend(tokens);
+            }
+            prop_assert_eq!(stream.length(), expected.len() as u64);
+            let mut batch = Batch::default();
+            for row in 0..stream.rows(length) {
+                stream.row(row, length, &mut batch).unwrap();
+                let sum: i64 = batch.segments.iter().sum();
+                prop_assert_eq!(sum as usize, length * batch.rows);
+            }
+            prop_assert_eq!(&batch.tokens[..expected.len()], &expected);
+            let found: Vec<_> = batch.targets.iter().copied().filter(|target| *target != IGNORE).collect();
+            prop_assert_eq!(found, targets);
+        }
+    }
+}
