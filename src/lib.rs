@@ -15,3 +15,4 @@ pub mod forge;
 pub mod hf;
 pub mod model;
 pub mod optim;
+pub mod recipe;

@@ -1,0 +1,8 @@
+//! What the user wrote: a recipe.
+//!
+//! [`sections`] are its keys, [`quantity`] how numbers are written in it. Free of libtorch.
+
+pub mod quantity;
+pub mod sections;
+
+pub use sections::Recipe;

@@ -1,0 +1,120 @@
+//! Quantities as people write them: `80B` tokens, `1%`, `30m`.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+/// A count: `512`, `8k`, `4M`, `80B`, `1.5T`; multiples are decimal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Count(pub u64);
+
+/// A share of a whole from 0 to 1: `0.01` or `1%`.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct Share(pub f64);
+
+/// A part of a stage: optimizer steps (`200`), tokens (`50M tokens`) or a share of the stage (`1%`).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Part {
+    /// Optimizer steps.
+    Steps(u64),
+    /// Tokens.
+    Tokens(u64),
+    /// Share of the stage, 0 to 1.
+    Share(f64),
+}
+
+/// How often something happens: every so many optimizer steps (`500`) or after so much time (`90s`, `30m`, `2h`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interval {
+    /// Every so many optimizer steps.
+    Steps(u64),
+    /// After so much time.
+    Time(Duration),
+}
+
+impl FromStr for Count {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is not a count: write a whole number such as 512, 8k, 4M, 80B or 1.5T");
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit: u64 = match &text[digits.len()..] {
+            "" => 1,
+            "k" | "K" => 1_000,
+            "M" => 1_000_000,
+            "B" | "G" => 1_000_000_000,
+            "T" => 1_000_000_000_000,
+            _ => return Err(wrong()),
+        };
+        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+        let number = |digits: &str| -> Option<u64> {
+            let digits = digits.replace('_', "");
+            if digits.is_empty() { None } else { digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())? }
+        };
+        let mut count = number(whole).and_then(|n| n.checked_mul(unit)).ok_or_else(wrong)?;
+        if digits.contains('.') {
+            // Exact: the digits after the point must make a whole number with the unit.
+            let scale = 10_u64.checked_pow(fraction.len() as u32).ok_or_else(wrong)?;
+            let part = number(fraction).and_then(|n| n.checked_mul(unit)).ok_or_else(wrong)?;
+            if !part.is_multiple_of(scale) {
+                return Err(wrong());
+            }
+            count = count.checked_add(part / scale).ok_or_else(wrong)?;
+        }
+        Ok(Self(count))
+    }
+}
+
+impl FromStr for Share {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let share = match text.strip_suffix('%') {
+            Some(percent) => percent.trim_end().parse::<f64>().map(|percent| percent / 100.0),
+            None => text.parse::<f64>(),
+        };
+        match share {
+            Ok(share) if (0.0..=1.0).contains(&share) => Ok(Self(share)),
+            _ => Err(format!("`{text}` is not a share: write a number from 0 to 1, or a percentage such as 1%")),
+        }
+    }
+}
+
+impl FromStr for Part {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is not a part of a stage: write steps (200), tokens (50M tokens) or a share (1%)");
+        if text.ends_with('%') {
+            return text.parse().map(|Share(share)| Self::Share(share)).map_err(|_| wrong());
+        }
+        let (number, unit) = text.split_once(' ').unwrap_or((text, "steps"));
+        let Count(count) = number.parse().map_err(|_| wrong())?;
+        match unit.trim() {
+            "steps" | "step" => Ok(Self::Steps(count)),
+            "tokens" => Ok(Self::Tokens(count)),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl FromStr for Interval {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is not an interval: write steps (500) or a time (90s, 30m, 2h)");
+        let text = text.trim_end_matches(" steps");
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let number: u64 = digits.replace('_', "").parse().map_err(|_| wrong())?;
+        let seconds = match &text[digits.len()..] {
+            "" => return if number == 0 { Err(wrong()) } else { Ok(Self::Steps(number)) },
+            "s" => 1,
+            "m" | "min" => 60,
+            "h" => 3600,
+            _ => return Err(wrong()),
+        };
+        match number.checked_mul(seconds) {
+            Some(seconds) if seconds > 0 => Ok(Self::Time(Duration::from_secs(seconds))),
+            _ => Err(wrong()),
+        }
+    }
+}

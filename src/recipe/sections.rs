@@ -1,0 +1,378 @@
+//! The sections of a recipe: what a user writes, key by key, with its defaults.
+//!
+//! These types are the one description of a recipe: its checks, its JSON Schema and its reference are made from them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::quantity::{Count, Interval, Part, Share};
+
+/// A training run: what is trained, on what, how, and where to.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Version of the recipe format: 1.
+    pub version: u32,
+    /// The run itself.
+    pub run: Run,
+    /// The model and its first weights.
+    pub model: Model,
+    /// Folder with `tokenizer.json` and its companions, as Hugging Face lays it out; `model.from` where it is not given.
+    #[serde(default)]
+    pub tokenizer: Option<PathBuf>,
+    /// The corpora and how they become rows.
+    pub data: Data,
+    /// The batch of one optimizer step.
+    pub batch: Batch,
+    /// The stages, in order.
+    pub stages: Vec<Stage>,
+    /// AdamW.
+    #[serde(default)]
+    pub optimizer: Optimizer,
+    /// When and what to save.
+    #[serde(default)]
+    pub checkpoint: Checkpoint,
+    /// When to measure the loss on held-out documents.
+    #[serde(default)]
+    pub validation: Validation,
+    /// What to tell, and how often.
+    #[serde(default)]
+    pub logging: Logging,
+    /// Where and in what precision to compute.
+    #[serde(default)]
+    pub device: Device,
+}
+
+/// The run itself.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// Its name, as logs show it.
+    pub name: String,
+    /// Folder for checkpoints and logs; `checkpoints/NAME` where it is not given.
+    #[serde(default)]
+    pub output: Option<PathBuf>,
+    /// Seed of fresh weights and of the order of the data.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+/// The model and its first weights: `from` a folder, or fresh from a `config`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// Hugging Face folder, or a checkpoint of this trainer, to take the weights from.
+    #[serde(default)]
+    pub from: Option<PathBuf>,
+    /// A `config.json` (or the folder that holds one) to draw fresh weights for.
+    #[serde(default)]
+    pub config: Option<PathBuf>,
+    /// Take the optimizer's moments from the checkpoint in `from` too: the schedule and the data begin anew.
+    #[serde(default)]
+    pub keep_optimizer: bool,
+    /// What the backward pass computes again instead of keeping it.
+    #[serde(default)]
+    pub activation_checkpointing: Recompute,
+}
+
+/// What the backward pass computes again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Recompute {
+    /// Nothing: fastest, most memory.
+    #[default]
+    None,
+    /// Every layer from its input: about a third more arithmetic, least memory.
+    Full,
+}
+
+/// The corpora and how they become rows.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// Tokens a row.
+    pub sequence_length: Count,
+    /// How documents become rows.
+    #[serde(default)]
+    pub packing: Packing,
+    /// Keep attention inside a document.
+    #[serde(default = "yes")]
+    pub document_mask: bool,
+    /// Token added after each document: a token of the tokenizer, `auto` for its end-of-document token, `none` where the
+    /// corpora have one already.
+    #[serde(default = "auto")]
+    pub end_of_document: String,
+    /// The corpora by name.
+    pub sources: BTreeMap<String, Source>,
+}
+
+/// How documents become rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Packing {
+    /// One after another, cut every `sequence_length` tokens: nothing is lost, documents cross rows.
+    #[default]
+    Split,
+    /// Documents kept whole where they fit, each in the row that it fills best (Ding et al. 2024, arXiv 2404.10830).
+    BestFit,
+}
+
+/// One corpus.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// Path of its `.bin` and `.idx`, without the ending.
+    pub path: PathBuf,
+    /// Share of its documents that is never trained on and validates.
+    #[serde(default = "held_out")]
+    pub held_out: Share,
+    /// Most times it is repeated over the whole run; its share then goes to the others.
+    #[serde(default)]
+    pub max_epochs: Option<f64>,
+}
+
+/// The batch of one optimizer step: `tokens` or `sequences`, cut into micro-batches.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Batch {
+    /// Tokens a step; a multiple of `data.sequence_length`.
+    #[serde(default)]
+    pub tokens: Option<Count>,
+    /// Rows a step.
+    #[serde(default)]
+    pub sequences: Option<Count>,
+    /// Rows computed at once; gradients accumulate over the others.
+    pub micro_sequences: Count,
+}
+
+/// One stage: a mixture and a learning-rate schedule for so many `tokens` or `steps`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Stage {
+    /// Its name.
+    pub name: String,
+    /// Tokens to train on.
+    #[serde(default)]
+    pub tokens: Option<Count>,
+    /// Optimizer steps.
+    #[serde(default)]
+    pub steps: Option<Count>,
+    /// Weight of each source; weights are divided by their sum.
+    pub mixture: BTreeMap<String, f64>,
+    /// The learning rate.
+    pub schedule: Schedule,
+}
+
+/// The learning rate of a stage.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Schedule {
+    /// Its shape.
+    pub kind: ScheduleKind,
+    /// Highest rate.
+    pub peak: f64,
+    /// Lowest rate after the warm-up.
+    #[serde(default)]
+    pub floor: f64,
+    /// Length of the warm-up.
+    #[serde(default = "no_part")]
+    pub warmup: Part,
+    /// Where the warm-up starts from.
+    #[serde(default)]
+    pub start: Start,
+    /// Length of the decay at the end, for `wsd` and `infinite`.
+    #[serde(default)]
+    pub decay: Option<Part>,
+    /// Form of that decay.
+    #[serde(default)]
+    pub decay_shape: DecayShape,
+    /// Rate between cooldown and decay, for `infinite`.
+    #[serde(default)]
+    pub constant: Option<f64>,
+    /// Length of the fall from `peak` to `constant`, for `infinite`.
+    #[serde(default)]
+    pub cooldown: Option<Part>,
+}
+
+/// The shape of a schedule after its warm-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ScheduleKind {
+    /// The peak, to the end.
+    Constant,
+    /// A straight line from peak to floor.
+    Linear,
+    /// Half a cosine from peak to floor.
+    Cosine,
+    /// Warm-up, stable, decay: the peak, then `decay` to the floor.
+    Wsd,
+    /// `cooldown` to `constant`, that rate, then `decay` to the floor (Ibrahim et al. 2024, arXiv 2403.08763).
+    Infinite,
+}
+
+/// The form of a decay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DecayShape {
+    /// `1 - x`
+    #[default]
+    Linear,
+    /// `(1 + cos(pi x)) / 2`
+    Cosine,
+    /// `2 * 0.5^x - 1`
+    Exponential,
+    /// `1 - sqrt(x)`
+    MinusSqrt,
+}
+
+/// Where a stage's warm-up starts from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// 0: re-warming.
+    #[default]
+    Zero,
+    /// The rate the stage before ended with.
+    Continue,
+}
+
+/// AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101).
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Optimizer {
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the denominator.
+    pub eps: f64,
+    /// Decoupled weight decay; norms and biases have none.
+    pub weight_decay: f64,
+    /// Largest global norm of the gradients; 0 turns clipping off.
+    pub clip_norm: f64,
+    /// Weight of the squared log-partition in the loss (PaLM, arXiv 2204.02311, section 5); 0 turns it off.
+    pub z_loss: f64,
+    /// Updates skipped in a row, for a loss or gradient that is not finite, after which the run stops.
+    pub max_skipped: u32,
+}
+
+/// When and what to save.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Checkpoint {
+    /// Steps or time between checkpoints; the last step is always saved.
+    pub every: Interval,
+    /// How many of the newest to keep.
+    pub keep_last: u32,
+    /// Keep each whose step is a multiple of this.
+    pub keep_every: Option<u64>,
+}
+
+/// When to measure the loss on held-out documents.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Validation {
+    /// Steps between measurements; 0 for none between the first step and the last.
+    pub every: u64,
+    /// Most rows a source.
+    pub sequences: Count,
+    /// Measure before the first step.
+    pub at_start: bool,
+}
+
+/// What to tell, and how often.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Logging {
+    /// Steps between lines.
+    pub every: u64,
+    /// Write TensorBoard events.
+    pub tensorboard: bool,
+}
+
+/// Where and in what precision to compute.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Device {
+    /// The device.
+    pub kind: DeviceKind,
+    /// Arithmetic of forward and backward; master weights and moments are fp32 in both.
+    pub precision: Precision,
+    /// CPU threads; one a core where it is not given.
+    pub threads: Option<u32>,
+}
+
+/// The device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceKind {
+    /// CUDA where there is one, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The first CUDA device.
+    Cuda,
+}
+
+/// The arithmetic of forward and backward.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// bfloat16 on CUDA, float32 on the CPU.
+    #[default]
+    Auto,
+    /// bfloat16.
+    Bf16,
+    /// float32.
+    Fp32,
+}
+
+impl Default for Optimizer {
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, clip_norm: 1.0, z_loss: 0.0, max_skipped: 5 }
+    }
+}
+
+impl Default for Checkpoint {
+    fn default() -> Self {
+        Self { every: Interval::Steps(500), keep_last: 2, keep_every: None }
+    }
+}
+
+impl Default for Validation {
+    fn default() -> Self {
+        Self { every: 500, sequences: Count(64), at_start: true }
+    }
+}
+
+impl Default for Logging {
+    fn default() -> Self {
+        Self { every: 10, tensorboard: true }
+    }
+}
+
+impl Default for Device {
+    fn default() -> Self {
+        Self { kind: DeviceKind::Auto, precision: Precision::Auto, threads: None }
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn auto() -> String {
+    "auto".to_owned()
+}
+
+fn held_out() -> Share {
+    Share(0.01)
+}
+
+fn no_part() -> Part {
+    Part::Steps(0)
+}
