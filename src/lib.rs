@@ -2,10 +2,12 @@
 //!
 //! In reading order:
 //!
-//! - [`corpus`]: the token corpus on disk: index, writer, manifest.
+//! - [`recipe`]: what the user wrote, checked key by key.
+//! - [`plan`]: recipe, model, corpora and machine resolved into one plan.
+//! - [`corpus`]: the token corpus on disk, and the rows that training reads from it.
 //! - [`forge`]: documents into corpora: readers, tokenizer training, tokenizing, inspection.
 //! - [`model`]: one decoder for the Llama family.
-//! - [`optim`]: the optimizer.
+//! - [`optim`]: the optimizer, and the learning rate as a function of the step.
 //! - [`hf`]: Hugging Face folders: configuration, parameter names, weights.
 //! - [`ffi`]: the boundary to `native/` and with it to libtorch.
 
@@ -15,4 +17,5 @@ pub mod forge;
 pub mod hf;
 pub mod model;
 pub mod optim;
+pub mod plan;
 pub mod recipe;

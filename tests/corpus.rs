@@ -1,6 +1,7 @@
 //! Corpora as others write them.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hephaestus::corpus::batch::Batch;
 use hephaestus::corpus::stream::Stream;
@@ -29,7 +30,7 @@ fn what_megatrons_own_builder_wrote_is_read_in_both_widths() {
 
 #[test]
 fn documents_of_several_sequences_are_packed_as_wholes_and_held_out_ones_stay_out() {
-    let corpus = Corpus::open(&fixture("uint16")).unwrap();
+    let corpus = Arc::new(Corpus::open(&fixture("uint16")).unwrap());
     let split = held_out::split(corpus.documents(), 0.2);
     let row = |ranges: &[std::ops::Range<u64>]| {
         let stream = Stream::new(&corpus, ranges, Some(0)).unwrap();

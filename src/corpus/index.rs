@@ -1,21 +1,22 @@
-//! Reads a Megatron-LM indexed dataset (`prefix.bin`, `prefix.idx`) by positioned reads.
+//! Reads a Megatron-LM indexed dataset (`prefix.bin`, `prefix.idx`), and the loss weights beside it (`prefix.loss`).
 //!
 //! Opening costs O(1): the header, the sizes and the outermost entries are checked; every other entry when it is read.
 
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use fs_err::File;
+use sha2::{Digest, Sha256};
 
 use super::format::{CorpusError, HEADER, MAGIC, TokenType, path_of};
-use super::manifest::Manifest;
+use super::manifest::{Manifest, hex};
+use super::storage::Storage;
 
 /// An open corpus.
 #[derive(Debug)]
 pub struct Corpus {
-    bin: File,
-    idx: File,
+    bin: Storage,
+    idx: Storage,
+    loss: Option<Storage>,
     bytes: u64,
     size: u64,
     sequences: u64,
@@ -29,10 +30,12 @@ impl Corpus {
     /// # Errors
     /// Either file is missing, or the header, the sizes or the outermost entries contradict each other.
     pub fn open(prefix: &Path) -> Result<Self, CorpusError> {
-        let (idx, bin) = (File::open(path_of(prefix, "idx"))?, File::open(path_of(prefix, "bin"))?);
-        let (bytes, length) = (bin.metadata()?.len(), idx.metadata()?.len());
+        let (idx, bin) = (Storage::open(&path_of(prefix, "idx"))?, Storage::open(&path_of(prefix, "bin"))?);
+        let (bytes, length) = (bin.length(), idx.length());
+        let loss = path_of(prefix, "loss");
+        let loss = if loss.exists() { Some(Storage::open(&loss)?) } else { None };
         let manifest = Manifest::read(prefix)?;
-        let mut corpus = Self { bin, idx, bytes, size: 0, sequences: 0, boundaries: 0, manifest };
+        let mut corpus = Self { bin, idx, loss, bytes, size: 0, sequences: 0, boundaries: 0, manifest };
         if length < HEADER {
             return Err(corpus.bad(0, format!("{length} bytes"), "at least 34 bytes"));
         }
@@ -88,6 +91,10 @@ impl Corpus {
         } else if bytes != 0 {
             return Err(corpus.bad(18, "no sequences".into(), "sequences for the tokens of the .bin file"));
         }
+        if let Some(loss) = corpus.loss.as_ref().filter(|loss| loss.length() != corpus.tokens()) {
+            let (found, expected) = (format!("{} weights", loss.length()), format!("one a token, {}", corpus.tokens()));
+            return Err(CorpusError::Malformed { file: loss.path().to_owned(), offset: 0, found, expected });
+        }
         Ok(corpus)
     }
 
@@ -140,9 +147,7 @@ impl Corpus {
         if range.start > range.end || range.end > self.tokens() {
             return Err(CorpusError::OutOfRange { file, start: range.start, end: range.end, held: self.tokens() });
         }
-        let count = usize::try_from((range.end - range.start) * self.size).map_err(std::io::Error::other)?;
-        let mut raw = vec![0; count];
-        self.bin.file().read_exact_at(&mut raw, range.start * self.size)?;
+        let raw = self.bin.bytes(range.start * self.size..range.end * self.size)?;
         if self.size == 2 {
             out.extend(raw.as_chunks().0.iter().map(|b| i64::from(u16::from_le_bytes(*b))));
             return Ok(());
@@ -158,10 +163,38 @@ impl Corpus {
         Ok(())
     }
 
+    /// Appends the loss weights of `range` to `out`: 0 to 1, and 1 throughout where the corpus has no `.loss`.
+    ///
+    /// # Errors
+    /// The range lies outside the corpus.
+    pub fn read_weights(&self, range: Range<u64>, out: &mut Vec<f32>) -> Result<(), CorpusError> {
+        match &self.loss {
+            Some(loss) => out.extend(loss.bytes(range)?.iter().map(|weight| f32::from(*weight) / 255.0)),
+            None => out.resize(out.len() + (range.end - range.start) as usize, 1.0),
+        }
+        Ok(())
+    }
+
+    /// A hash of what tells this corpus from another: its index's header and outermost entries, its size, and the hashes
+    /// in its manifest. It costs the same whatever the size, so it does not see a change inside a corpus without a manifest.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub fn fingerprint(&self) -> Result<String, CorpusError> {
+        let mut hash = Sha256::new();
+        let length = self.idx.length();
+        hash.update(self.bytes.to_le_bytes());
+        hash.update(self.idx.bytes(0..length.min(4096))?);
+        hash.update(self.idx.bytes(length.saturating_sub(4096)..length)?);
+        for (name, file) in self.manifest.iter().flat_map(|manifest| &manifest.files) {
+            hash.update(name);
+            hash.update(file);
+        }
+        Ok(hex(&hash.finalize()))
+    }
+
     fn entry<const N: usize>(&self, at: u64) -> Result<[u8; N], CorpusError> {
-        let mut raw = [0; N];
-        self.idx.file().read_exact_at(&mut raw, at)?;
-        Ok(raw)
+        Ok(self.idx.array(at)?)
     }
 
     fn boundary(&self, i: u64) -> Result<u64, CorpusError> {

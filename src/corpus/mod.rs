@@ -10,6 +10,8 @@ pub mod held_out;
 pub mod index;
 pub mod manifest;
 pub mod permutation;
+mod row;
+mod storage;
 pub mod stream;
 pub mod writer;
 

@@ -4,14 +4,16 @@
 //! index, so any row costs the same and nothing is kept in memory.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use super::batch::{Batch, IGNORE};
+use super::batch::Batch;
+use super::row::{fragment, pad};
 use super::{Corpus, CorpusError};
 
 /// The documents of some ranges of a corpus as one stream of tokens.
 #[derive(Debug)]
-pub struct Stream<'a> {
-    corpus: &'a Corpus,
+pub struct Stream {
+    corpus: Arc<Corpus>,
     /// Ranges of documents, each with the place in the stream where it begins.
     parts: Vec<(u64, Range<u64>)>,
     length: u64,
@@ -19,15 +21,17 @@ pub struct Stream<'a> {
     end: Option<i64>,
 }
 
-impl<'a> Stream<'a> {
+impl Stream {
     /// The documents of `ranges`, in order; `end` is added after each of them.
     ///
     /// # Errors
     /// A range outside the corpus, or an index that contradicts itself there.
-    pub fn new(corpus: &'a Corpus, ranges: &[Range<u64>], end: Option<u32>) -> Result<Self, CorpusError> {
+    pub fn new(corpus: &Arc<Corpus>, ranges: &[Range<u64>], end: Option<u32>) -> Result<Self, CorpusError> {
+        let corpus = Arc::clone(corpus);
         let mut stream = Self { corpus, parts: Vec::new(), length: 0, end: end.map(i64::from) };
         for range in ranges.iter().filter(|range| range.start < range.end) {
-            let (first, last) = (corpus.document_range(range.start)?, corpus.document_range(range.end - 1)?);
+            let (first, last) =
+                (stream.corpus.document_range(range.start)?, stream.corpus.document_range(range.end - 1)?);
             stream.parts.push((stream.length, range.clone()));
             stream.length += last.end.saturating_sub(first.start) + stream.added(range.end - range.start);
         }
@@ -59,27 +63,17 @@ impl<'a> Stream<'a> {
         let mut at = row.saturating_mul(length as u64);
         while batch.tokens.len() < filled && at < self.length {
             let (document, offset) = self.find(at)?;
-            let mut tokens = Vec::new();
-            let whole = self.corpus.document_range(document)?;
-            let most = (filled - batch.tokens.len() + 1) as u64;
-            if offset >= whole.end - whole.start + self.added(1) {
+            let tokens = self.corpus.document_range(document)?;
+            let places = tokens.end - tokens.start + self.added(1);
+            if offset >= places {
                 // The search ended in a document that lies elsewhere: its neighbours in the index are out of order.
                 return Err(self.corpus.out_of_order(document));
             }
-            let start = whole.start + offset;
-            let stop = whole.end.min(start + most);
-            self.corpus.read(start..stop, &mut tokens)?;
-            tokens.extend(self.end.filter(|_| stop == whole.end && (tokens.len() as u64) < most));
-            at += fragment(&tokens, filled, batch);
+            let count = (places - offset).min((filled - batch.tokens.len()) as u64);
+            fragment(&self.corpus, tokens, self.end, offset, count, batch)?;
+            at += count;
         }
-        let missing = filled - batch.tokens.len();
-        if missing > 0 {
-            batch.tokens.resize(filled, self.end.unwrap_or(0));
-            batch.targets.resize(filled, IGNORE);
-            batch.weights.resize(filled, 0.0);
-            batch.positions.extend(0..missing as i64);
-            batch.segments.push(missing as i64);
-        }
+        pad(filled, self.end.unwrap_or(0), batch);
         (batch.rows, batch.length) = (batch.rows + 1, length);
         Ok(())
     }
@@ -107,33 +101,19 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// Appends what of a document's `tokens` fits below `filled`; one more, if it is there, is only a target. Returns how many
-/// were appended.
-fn fragment(tokens: &[i64], filled: usize, batch: &mut Batch) -> u64 {
-    let count = tokens.len().min(filled - batch.tokens.len());
-    batch.tokens.extend(&tokens[..count]);
-    for at in 0..count {
-        let target = tokens.get(at + 1);
-        batch.targets.push(target.copied().unwrap_or(IGNORE));
-        batch.weights.push(if target.is_some() { 1.0 } else { 0.0 });
-    }
-    batch.positions.extend(0..count as i64);
-    batch.segments.push(count as i64);
-    count as u64
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::corpus::batch::IGNORE;
     use crate::corpus::format::TokenType;
     use crate::corpus::{ManifestInfo, Writer};
 
     const END: u32 = 9;
 
     /// A corpus of documents of these lengths; every token is different.
-    fn corpus(lengths: &[usize]) -> (tempfile::TempDir, Corpus) {
+    fn corpus(lengths: &[usize]) -> (tempfile::TempDir, Arc<Corpus>) {
         let folder = tempfile::tempdir().unwrap();
         let prefix = folder.path().join("c");
         let mut writer = Writer::create(&prefix, TokenType::U16).unwrap();
@@ -144,7 +124,7 @@ mod tests {
         let info = ManifestInfo { source: String::new(), tokenizer: String::new(), vocab_size: 60_000 };
         writer.finish(info).unwrap();
         let corpus = Corpus::open(&prefix).unwrap();
-        (folder, corpus)
+        (folder, Arc::new(corpus))
     }
 
     #[test]

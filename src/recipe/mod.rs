@@ -4,5 +4,6 @@
 
 pub mod quantity;
 pub mod sections;
+mod written;
 
 pub use sections::Recipe;

@@ -1,5 +1,6 @@
 //! Quantities as people write them: `80B` tokens, `1%`, `30m`.
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -48,7 +49,11 @@ impl FromStr for Count {
         let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
         let number = |digits: &str| -> Option<u64> {
             let digits = digits.replace('_', "");
-            if digits.is_empty() { None } else { digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())? }
+            if digits.is_empty() {
+                None
+            } else {
+                digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?
+            }
         };
         let mut count = number(whole).and_then(|n| n.checked_mul(unit)).ok_or_else(wrong)?;
         if digits.contains('.') {
@@ -83,7 +88,8 @@ impl FromStr for Part {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is not a part of a stage: write steps (200), tokens (50M tokens) or a share (1%)");
+        let wrong =
+            || format!("`{text}` is not a part of a stage: write steps (200), tokens (50M tokens) or a share (1%)");
         if text.ends_with('%') {
             return text.parse().map(|Share(share)| Self::Share(share)).map_err(|_| wrong());
         }
@@ -115,6 +121,43 @@ impl FromStr for Interval {
         match number.checked_mul(seconds) {
             Some(seconds) if seconds > 0 => Ok(Self::Time(Duration::from_secs(seconds))),
             _ => Err(wrong()),
+        }
+    }
+}
+
+impl fmt::Display for Count {
+    /// The largest unit that leaves a whole number.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(1_000_000_000_000, "T"), (1_000_000_000, "B"), (1_000_000, "M")];
+        match units.into_iter().find(|(unit, _)| self.0 > 0 && self.0.is_multiple_of(*unit)) {
+            Some((unit, name)) => write!(f, "{}{name}", self.0 / unit),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Steps(steps) => write!(f, "{steps}"),
+            Self::Tokens(tokens) => write!(f, "{} tokens", Count(*tokens)),
+            // Rounded so that 1% is written as 1%, not 1.0000000000000002%.
+            Self::Share(share) => write!(f, "{}%", (share * 1e12).round() / 1e10),
+        }
+    }
+}
+
+impl fmt::Display for Interval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Steps(steps) => write!(f, "{steps}"),
+            Self::Time(time) => write!(f, "{}s", time.as_secs()),
         }
     }
 }

@@ -1,0 +1,57 @@
+//! Rows are made of fragments of documents: what both ways of packing append to a batch.
+
+use std::ops::Range;
+
+use super::batch::{Batch, IGNORE};
+use super::{Corpus, CorpusError};
+
+/// Appends `count` places of a document from place `from` on. A document's places are its `tokens` in the corpus, then the
+/// `end` token where there is one. A target is the next place, also where that is in another row.
+pub(super) fn fragment(
+    corpus: &Corpus,
+    tokens: Range<u64>,
+    end: Option<i64>,
+    from: u64,
+    count: u64,
+    batch: &mut Batch,
+) -> Result<(), CorpusError> {
+    let first = batch.tokens.len();
+    let start = tokens.start.saturating_add(from);
+    // Places of this fragment that are tokens of the corpus, and one more as the last target.
+    let stop = tokens.end.min(start.saturating_add(count)).max(start);
+    let beyond = tokens.end.min(start.saturating_add(count + 1)).max(start);
+    corpus.read(start..beyond, &mut batch.tokens)?;
+    let mut next = if beyond > stop { batch.tokens.pop() } else { None };
+    if let Some(end) = end {
+        let filled = (batch.tokens.len() - first) as u64;
+        if filled < count {
+            batch.tokens.push(end);
+        } else {
+            next = next.or(Some(end));
+        }
+    }
+    let found = batch.tokens.len() - first;
+    batch.targets.extend_from_slice(&batch.tokens[(first + 1).min(batch.tokens.len())..]);
+    batch.targets.extend((found > 0).then(|| next.unwrap_or(IGNORE)));
+    // The weight of a target is that of the token it is; the end token has weight 1.
+    corpus.read_weights((start + 1).min(beyond)..beyond, &mut batch.weights)?;
+    batch.weights.resize(first + found, 1.0);
+    if let (None, Some(last)) = (next, batch.weights[first..].last_mut()) {
+        *last = 0.0;
+    }
+    batch.positions.extend(0..found as i64);
+    batch.segments.extend((found > 0).then_some(found as i64));
+    Ok(())
+}
+
+/// Fills a batch up to `filled` tokens with a segment of its own that nothing is learned from.
+pub(super) fn pad(filled: usize, token: i64, batch: &mut Batch) {
+    let missing = filled - batch.tokens.len();
+    if missing > 0 {
+        batch.tokens.resize(filled, token);
+        batch.targets.resize(filled, IGNORE);
+        batch.weights.resize(filled, 0.0);
+        batch.positions.extend(0..missing as i64);
+        batch.segments.push(missing as i64);
+    }
+}

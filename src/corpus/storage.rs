@@ -1,0 +1,93 @@
+//! A file's bytes: mapped into memory, or read in place where the system refuses a map (network disks, map quotas).
+
+use std::borrow::Cow;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use fs_err::File;
+use memmap2::Mmap;
+
+/// An open file that is only read.
+#[derive(Debug)]
+pub(super) struct Storage {
+    file: File,
+    length: u64,
+    map: Option<Mmap>,
+}
+
+impl Storage {
+    /// Opens `path`, mapped where the system allows it.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let mut storage = Self::unmapped(path)?;
+        // SAFETY: the map is only read, and each read is checked against its length. A file cut short by another process
+        // meanwhile would end this one, as with every reader that maps; corpora are written once and renamed into place.
+        #[expect(unsafe_code, reason = "a memory map")]
+        let map = unsafe { Mmap::map(storage.file.file()) };
+        storage.map = map.ok();
+        Ok(storage)
+    }
+
+    /// Opens `path` to be read in place.
+    pub(super) fn unmapped(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let length = file.metadata()?.len();
+        Ok(Self { file, length, map: None })
+    }
+
+    /// Bytes in it when it was opened.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Where it lies.
+    pub(super) fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// The bytes of `range`; an error where it ends beyond the file.
+    pub(super) fn bytes(&self, range: Range<u64>) -> io::Result<Cow<'_, [u8]>> {
+        let ends_early =
+            || io::Error::new(io::ErrorKind::UnexpectedEof, format!("{}: ends early", self.path().display()));
+        let place = |at: u64| usize::try_from(at).map_err(io::Error::other);
+        let (start, end) = (place(range.start)?, place(range.end)?);
+        if let Some(map) = &self.map {
+            return map.get(start..end).map(Cow::Borrowed).ok_or_else(ends_early);
+        }
+        if range.start > range.end || range.end > self.length {
+            return Err(ends_early());
+        }
+        let mut bytes = vec![0; end - start];
+        self.file.file().read_exact_at(&mut bytes, range.start)?;
+        Ok(Cow::Owned(bytes))
+    }
+
+    /// `N` bytes from `at` on.
+    pub(super) fn array<const N: usize>(&self, at: u64) -> io::Result<[u8; N]> {
+        let mut array = [0; N];
+        array.copy_from_slice(&self.bytes(at..at.saturating_add(N as u64))?);
+        Ok(array)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mapped_and_unmapped_files_read_the_same_and_neither_beyond_its_end() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs_err::write(file.path(), b"0123456789").unwrap();
+        let both = [Storage::open(file.path()).unwrap(), Storage::unmapped(file.path()).unwrap()];
+        assert!(both[0].map.is_some() && both[1].map.is_none());
+        for storage in both {
+            assert_eq!((storage.length(), &*storage.bytes(2..5).unwrap()), (10, &b"234"[..]));
+            assert_eq!(storage.array(8).unwrap(), *b"89");
+            for range in [8..11, 11..12, u64::MAX - 1..u64::MAX] {
+                assert!(storage.bytes(range).is_err());
+            }
+            assert!(storage.array::<4>(u64::MAX).is_err());
+        }
+    }
+}

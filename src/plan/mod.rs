@@ -1,0 +1,198 @@
+//! Recipe, model, corpora and machine resolved into one plan.
+//!
+//! Every value here is final: nothing later has defaults. Whatever can be refused is refused while the plan is made,
+//! before any tensor exists. Free of libtorch.
+
+use std::path::PathBuf;
+
+use crate::model::config::ModelConfig;
+use crate::optim::schedule::Schedule;
+use crate::recipe::quantity::Interval;
+use crate::recipe::sections::{Optimizer, Packing};
+
+/// Everything a run does, decided.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The run's name, as logs and exports show it.
+    pub name: String,
+    /// Where checkpoints and logs go.
+    pub output: PathBuf,
+    /// Seed of initialisation and data order.
+    pub seed: u64,
+    /// The model.
+    pub model: ModelPlan,
+    /// Folder that holds `tokenizer.json` and its companions; copied into every checkpoint.
+    pub tokenizer: PathBuf,
+    /// The data.
+    pub data: DataPlan,
+    /// The batch.
+    pub batch: BatchPlan,
+    /// The stages in order.
+    pub stages: Vec<StagePlan>,
+    /// The optimizer.
+    pub optimizer: Optimizer,
+    /// When and what to save.
+    pub checkpoint: CheckpointPlan,
+    /// When to validate, and on how much.
+    pub validation: ValidationPlan,
+    /// What to tell, and how often.
+    pub logging: LoggingPlan,
+    /// Where to compute.
+    pub device: DevicePlan,
+    /// The recipe with every default filled in, as YAML; stored in checkpoints.
+    pub resolved_recipe: String,
+}
+
+/// The model and where its weights come from.
+#[derive(Clone, Debug)]
+pub struct ModelPlan {
+    /// Its shape.
+    pub config: ModelConfig,
+    /// Its weights.
+    pub weights: Weights,
+    /// Whether each layer's activations are recomputed in the backward pass.
+    pub recompute_layers: bool,
+}
+
+/// Where a run's first weights come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Weights {
+    /// A Hugging Face folder.
+    Folder(PathBuf),
+    /// A checkpoint of this trainer: its weights and optimizer moments, under a new schedule and step count.
+    WithOptimizer(PathBuf),
+    /// Drawn from the configuration's initializer with the run's seed.
+    Fresh,
+}
+
+/// The corpora and how they are cut.
+#[derive(Clone, Debug)]
+pub struct DataPlan {
+    /// T: tokens a row.
+    pub sequence_length: usize,
+    /// How documents become rows.
+    pub packing: Packing,
+    /// Whether attention stays inside a document.
+    pub document_mask: bool,
+    /// Token added after each document; `None` to add nothing.
+    pub end_of_document: Option<u32>,
+    /// The sources, in the recipe's order; mixtures are aligned with it.
+    pub sources: Vec<SourcePlan>,
+}
+
+/// One corpus.
+#[derive(Clone, Debug)]
+pub struct SourcePlan {
+    /// Its name in the recipe.
+    pub name: String,
+    /// Path of `.bin`/`.idx` without the extension.
+    pub prefix: PathBuf,
+    /// Share of its documents held out for validation, 0 to 1.
+    pub held_out: f64,
+    /// Most times it is repeated over the whole run, if capped.
+    pub max_epochs: Option<f64>,
+    /// Documents in it.
+    pub documents: u64,
+    /// Tokens in it.
+    pub tokens: u64,
+    /// Rows of one epoch of training.
+    pub rows: u64,
+    /// Rows held out for validation.
+    pub held_out_rows: u64,
+}
+
+/// Rows a step and how they are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchPlan {
+    /// Rows a step, over all ranks.
+    pub rows: u64,
+    /// Rows computed at once; divides `rows`.
+    pub micro_rows: u64,
+}
+
+/// One stage.
+#[derive(Clone, Debug)]
+pub struct StagePlan {
+    /// Its name.
+    pub name: String,
+    /// Optimizer steps in it.
+    pub steps: u64,
+    /// Share of rows from each source; sums to 1, after `max_epochs` caps.
+    pub mixture: Vec<f64>,
+    /// Learning rate by step of the stage.
+    pub schedule: Schedule,
+}
+
+/// When and what to save.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckpointPlan {
+    /// How often; the last step is always saved.
+    pub every: Interval,
+    /// How many of the newest to keep, at least 1.
+    pub keep_last: usize,
+    /// Keep every checkpoint whose step is a multiple of this.
+    pub keep_every: Option<u64>,
+}
+
+/// When to validate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ValidationPlan {
+    /// Every so many steps; `None` for never between start and end.
+    pub every: Option<u64>,
+    /// At most so many rows a source.
+    pub rows: u64,
+    /// Whether to validate before the first step.
+    pub at_start: bool,
+}
+
+/// What to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoggingPlan {
+    /// A console line every so many steps.
+    pub every: u64,
+    /// Whether to write TensorBoard events.
+    pub tensorboard: bool,
+}
+
+/// The device that computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compute {
+    /// The CPU.
+    Cpu,
+    /// A CUDA device, by index.
+    Cuda(usize),
+}
+
+/// Arithmetic of forward and backward; master weights and moments are fp32 in both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arithmetic {
+    /// bfloat16 compute.
+    Bf16,
+    /// float32 throughout.
+    Fp32,
+}
+
+/// Where and how to compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DevicePlan {
+    /// The device.
+    pub compute: Compute,
+    /// The arithmetic.
+    pub arithmetic: Arithmetic,
+    /// CPU threads for libtorch; `None` leaves its default.
+    pub threads: Option<usize>,
+}
+
+impl Plan {
+    /// Optimizer steps of all stages.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.stages.iter().map(|stage| stage.steps).sum()
+    }
+
+    /// Tokens of one optimizer step, padding included.
+    #[must_use]
+    pub fn tokens_a_step(&self) -> u64 {
+        self.batch.rows * self.data.sequence_length as u64
+    }
+}
