@@ -23,6 +23,7 @@ fn compile_native(root: &Path) {
         .warnings(false)
         .include(root.join("include"))
         .include(root.join("include/torch/csrc/api/include"))
+        .file("native/device.cpp")
         .file("native/optim.cpp")
         .file("native/versions.cpp")
         .compile("hephaestus_native");
@@ -36,6 +37,7 @@ fn link(lib: &Path) {
         for flag in ["-Wl,--no-as-needed", "-ltorch_cuda", "-lc10_cuda", "-Wl,--as-needed"] {
             println!("cargo:rustc-link-arg-tests={flag}");
             println!("cargo:rustc-link-arg-bin=hephaestus-export={flag}");
+            println!("cargo:rustc-link-arg-bin=hephaestus-train={flag}");
         }
     }
 }

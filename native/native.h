@@ -12,8 +12,13 @@ extern "C" {
 const char *hephaestus_libtorch_version();
 long hephaestus_cuda_version();
 
+bool hephaestus_cuda_device(int index, char *name, size_t length, size_t *bytes);
+size_t hephaestus_cuda_peak_memory(int index);
+
 const char *hephaestus_global_norm(at::Tensor *const *tensors, size_t count, at::Tensor **norm);
 const char *hephaestus_copy(at::Tensor *const *to, at::Tensor *const *from, size_t count);
+const char *hephaestus_accumulate(at::Tensor *const *to, at::Tensor *const *from, size_t count);
+const char *hephaestus_forget_gradients(at::Tensor *const *tensors, size_t count);
 
 struct hephaestus_adamw {
   double lr, beta1, beta2, eps, weight_decay;

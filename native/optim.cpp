@@ -47,6 +47,18 @@ const char *hephaestus_copy(at::Tensor *const *to, at::Tensor *const *from, size
   return guarded([&] { at::_foreach_copy_(list(to, count), list(from, count)); });
 }
 
+// Adds each tensor to its partner, converting where the types differ.
+const char *hephaestus_accumulate(at::Tensor *const *to, at::Tensor *const *from, size_t count) {
+  return guarded([&] { at::_foreach_add_(list(to, count), list(from, count)); });
+}
+
+// Drops the gradient of each tensor: the next backward pass stores its own instead of adding to zeros.
+const char *hephaestus_forget_gradients(at::Tensor *const *tensors, size_t count) {
+  return guarded([&] {
+    for (size_t i = 0; i < count; ++i) tensors[i]->mutable_grad().reset();
+  });
+}
+
 // One AdamW update of all weights. Gradients are divided by `gradient_divisor` first; where `found_inf` is 1 nothing is
 // changed. `step` counts this update and is shared by all weights.
 const char *hephaestus_adamw_step(at::Tensor *const *weights, at::Tensor *const *gradients, at::Tensor *const *exp_avgs,

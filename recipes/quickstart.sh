@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Real data that every machine with PyTorch has: the PyTorch package itself, as a corpus. `make demo` runs it.
+# The whole job on real data that every machine with PyTorch has: the PyTorch package itself. `make demo` runs it.
 #
-# Its sources are the code, its documentation strings the tool documentation, the `>>>` sessions in them the trajectories,
-# the prose of the packages around it the text.
+# Its sources are the code, its documentation strings the tool documentation, the `>>>` sessions in them the trajectories
+# (calls with what they returned), the prose of the packages around it the text.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-forge=target/release/hephaestus-forge
+bin=target/release
 package=$(.venv/bin/python -c 'import importlib.util as u; print(u.find_spec("torch").submodule_search_locations[0])')
 
 say() { if [ -t 1 ]; then printf '\n\033[1m%s\033[0m\n' "$*"; else printf '\n%s\n' "$*"; fi; }
@@ -16,22 +16,37 @@ rm -rf demo
 mkdir -p demo/corpus
 
 say "1  A byte-level BPE tokenizer"
-run $forge tokenizer "$package" --reader python-code,python-docs,python-calls,python-text \
+run $bin/hephaestus-forge tokenizer "$package" --reader python-code,python-docs,python-calls,python-text \
     --vocab-size 4096 --max-bytes 20M --output demo/tokenizer
 
-say "2  Four corpora"
+say "2  Four corpora: code and text, and what an agent needs, tools and calls"
 tokenize() {
-    run $forge tokenize "$3" --reader "$2" --tokenizer demo/tokenizer --source "$1" --output "demo/corpus/$1" \
-        --exclude 'testing/**' --exclude '_inductor/**' --exclude '_dynamo/**'
+    run $bin/hephaestus-forge tokenize "$3" --reader "$2" --tokenizer demo/tokenizer --source "$1" \
+        --output "demo/corpus/$1" --exclude 'testing/**' --exclude '_inductor/**' --exclude '_dynamo/**'
 }
 tokenize code python-code "$package"
+tokenize text python-text "$(dirname "$package")"
 tokenize tools python-docs "$package"
 tokenize calls python-calls "$package"
-tokenize text python-text "$(dirname "$package")"
+for source in code text tools calls; do run $bin/hephaestus-forge verify "demo/corpus/$source"; done
+run $bin/hephaestus-forge inspect demo/corpus/calls --tokenizer demo/tokenizer --sample 7 --documents 1
 
-say "3  What is in them"
-for source in code tools calls text; do run $forge verify "demo/corpus/$source"; done
-run $forge inspect demo/corpus/tools --stats --documents 0
-run $forge inspect demo/corpus/calls --tokenizer demo/tokenizer --sample 7 --documents 2
+say "3  A base model, from fresh weights, on code and text alone"
+run $bin/hephaestus-train --recipe recipes/quickstart/base.yaml
+run $bin/hephaestus-export demo/base demo/base-model
 
-say "Done in $SECONDS s: the tokenizer is demo/tokenizer, the corpora are demo/corpus."
+say "4  What continuing from it will do"
+run $bin/hephaestus-train --recipe recipes/quickstart.yaml --dry-run
+
+say "5  Continual pre-training with the agent sources mixed in, stopped half-way"
+run $bin/hephaestus-train --recipe recipes/quickstart.yaml --stop-at 90
+
+say "6  The same command goes on from there"
+run $bin/hephaestus-train --recipe recipes/quickstart.yaml
+
+say "7  Back to Hugging Face, and a look at what it says"
+run $bin/hephaestus-export demo/quickstart demo/model --prompt '### API
+torch.add' --tokens 80
+
+say "Done in $SECONDS s. The model is demo/model, its curves are demo/quickstart/losses.svg and, in TensorBoard,
+.venv/bin/tensorboard --logdir demo"

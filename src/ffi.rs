@@ -1,6 +1,6 @@
 //! The boundary to `native/`: safe functions over its C ones. The only `unsafe` besides memory maps.
 
-use std::ffi::{CStr, c_char, c_long};
+use std::ffi::{CStr, c_char, c_int, c_long};
 use std::ptr;
 
 use tch::{TchError, Tensor};
@@ -28,8 +28,12 @@ pub struct AdamWNumbers {
 unsafe extern "C" {
     fn hephaestus_libtorch_version() -> *const c_char;
     fn hephaestus_cuda_version() -> c_long;
+    fn hephaestus_cuda_device(index: c_int, name: *mut c_char, length: usize, bytes: *mut usize) -> bool;
+    fn hephaestus_cuda_peak_memory(index: c_int) -> usize;
     fn hephaestus_global_norm(tensors: *const *mut Raw, count: usize, norm: *mut *mut Raw) -> *const c_char;
     fn hephaestus_copy(to: *const *mut Raw, from: *const *mut Raw, count: usize) -> *const c_char;
+    fn hephaestus_accumulate(to: *const *mut Raw, from: *const *mut Raw, count: usize) -> *const c_char;
+    fn hephaestus_forget_gradients(tensors: *const *mut Raw, count: usize) -> *const c_char;
     fn hephaestus_adamw_step(
         weights: *const *mut Raw,
         gradients: *const *mut Raw,
@@ -65,6 +69,29 @@ pub fn versions() -> Versions {
     }
 }
 
+/// Name and memory in bytes of a CUDA device, as its driver reports them; `None` where there is no such device.
+#[must_use]
+pub fn cuda_device(index: usize) -> Option<(String, u64)> {
+    let mut name: [c_char; 256] = [0; 256];
+    let mut bytes = 0;
+    // SAFETY: the name is written within the length given and ended with 0, the number where it points.
+    #[expect(unsafe_code, reason = "calls into native/device.cpp")]
+    unsafe {
+        let found = hephaestus_cuda_device(index.try_into().ok()?, name.as_mut_ptr(), name.len(), &raw mut bytes);
+        found.then(|| (CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned(), bytes as u64))
+    }
+}
+
+/// The most bytes libtorch has had allocated on a CUDA device; 0 where it has used none.
+#[must_use]
+pub fn cuda_peak_memory(index: usize) -> u64 {
+    // SAFETY: it takes a number, catches what it throws and returns a number.
+    #[expect(unsafe_code, reason = "calls into native/device.cpp")]
+    unsafe {
+        c_int::try_from(index).map_or(0, |index| hephaestus_cuda_peak_memory(index) as u64)
+    }
+}
+
 /// The Euclidean norm of all tensors together: an fp32 scalar on their device, without waiting for it.
 ///
 /// # Errors
@@ -91,6 +118,33 @@ pub fn copy_all(to: &[Tensor], from: &[Tensor]) -> Result<(), TchError> {
     #[expect(unsafe_code, reason = "calls into native/optim.cpp")]
     unsafe {
         checked(hephaestus_copy(to.as_ptr(), from.as_ptr(), to.len()))
+    }
+}
+
+/// Adds each of `from` to its partner in `to`, converting where the types differ.
+///
+/// # Errors
+/// Lists that do not match.
+pub fn accumulate(to: &[Tensor], from: &[Tensor]) -> Result<(), TchError> {
+    same_length(&[to.len(), from.len()])?;
+    let (to, from) = (raw(to), raw(from));
+    // SAFETY: both lists live through the call and have the length given.
+    #[expect(unsafe_code, reason = "calls into native/optim.cpp")]
+    unsafe {
+        checked(hephaestus_accumulate(to.as_ptr(), from.as_ptr(), to.len()))
+    }
+}
+
+/// Drops the gradient of each tensor, so that the next backward pass stores its own instead of adding to zeros.
+///
+/// # Errors
+/// Whatever libtorch refuses.
+pub fn forget_gradients(tensors: &[Tensor]) -> Result<(), TchError> {
+    let tensors = raw(tensors);
+    // SAFETY: the list lives through the call and has the length given.
+    #[expect(unsafe_code, reason = "calls into native/optim.cpp")]
+    unsafe {
+        checked(hephaestus_forget_gradients(tensors.as_ptr(), tensors.len()))
     }
 }
 

@@ -9,8 +9,11 @@
 //! - [`model`]: one decoder for the Llama family.
 //! - [`optim`]: the optimizer, and the learning rate as a function of the step.
 //! - [`hf`]: Hugging Face folders: configuration, parameter names, weights.
+//! - [`checkpoint`]: what a run saves, and how it is believed again.
+//! - [`train`]: the loop: one step, validation, stopping and going on.
 //! - [`ffi`]: the boundary to `native/` and with it to libtorch.
 
+pub mod checkpoint;
 pub mod corpus;
 pub mod ffi;
 pub mod forge;
@@ -19,3 +22,4 @@ pub mod model;
 pub mod optim;
 pub mod plan;
 pub mod recipe;
+pub mod train;

@@ -116,6 +116,11 @@ fn the_loss_and_every_gradient_are_those_of_transformers_with_and_without_recomp
 /// The optimizer of `reference.py`.
 const ADAMW: Settings = Settings { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, clip_norm: Some(1.0) };
 
+/// A loss that has nothing against an update.
+fn finite() -> Tensor {
+    Tensor::from(0.0_f32)
+}
+
 /// The gradients of a batch's mean loss, and that loss.
 fn gradients(case: &mut Case) -> (Vec<Tensor>, f64) {
     let trained = case.batch.weights.sum(Kind::Float).double_value(&[]);
@@ -128,13 +133,13 @@ fn gradients(case: &mut Case) -> (Vec<Tensor>, f64) {
 #[test]
 fn twenty_training_steps_have_the_losses_of_a_plain_pytorch_loop() {
     for mut case in cases() {
-        let mut optimizer = AdamW::new(&case.parameters, ADAMW).unwrap();
+        let mut optimizer = AdamW::new(&case.parameters, &case.parameters, ADAMW).unwrap();
         let losses = Vec::<f32>::try_from(&case.expected["losses"]).unwrap();
         for (step, expected) in losses.iter().enumerate() {
             let (gradients, loss) = gradients(&mut case);
             let difference = (loss - f64::from(*expected)).abs();
             assert!(difference < 1e-4, "{}: step {step} has loss {loss}, expected {expected}", case.name);
-            let update = optimizer.step(&gradients, 1e-2).unwrap();
+            let update = optimizer.step(&gradients, &Tensor::from(loss as f32), 1e-2).unwrap();
             assert_eq!(update.skipped.double_value(&[]), 0.0);
         }
         assert!(losses[19] < losses[0] / 2.0, "{}: too little was learned to compare", case.name);
@@ -142,21 +147,24 @@ fn twenty_training_steps_have_the_losses_of_a_plain_pytorch_loop() {
 }
 
 #[test]
-fn a_gradient_that_is_not_finite_changes_nothing_and_does_not_count() {
+fn a_gradient_or_loss_that_is_not_finite_changes_nothing_and_does_not_count() {
     let mut cases = [cases().next().unwrap(), cases().next().unwrap()];
-    let mut optimizers = cases.each_ref().map(|case| AdamW::new(&case.parameters, ADAMW).unwrap());
+    let mut optimizers = cases.each_ref().map(|case| AdamW::new(&case.parameters, &case.parameters, ADAMW).unwrap());
     for (poisoned, (case, optimizer)) in [false, true].into_iter().zip(cases.iter_mut().zip(&mut optimizers)) {
         for step in 0..3 {
             if poisoned && step == 1 {
                 let before: Vec<_> = case.parameters.tensors().iter().map(|tensor| tensor.detach().copy()).collect();
                 let (mut bad, _) = gradients(case);
                 let _ = bad[3].fill_(f64::NAN);
-                let update = optimizer.step(&bad, 1e-2).unwrap();
+                let update = optimizer.step(&bad, &finite(), 1e-2).unwrap();
+                assert_eq!(update.skipped.double_value(&[]), 1.0);
+                let (good, _) = gradients(case);
+                let update = optimizer.step(&good, &Tensor::from(f32::INFINITY), 1e-2).unwrap();
                 assert_eq!(update.skipped.double_value(&[]), 1.0);
                 assert!(case.parameters.tensors().iter().zip(&before).all(|(now, before)| now == before));
             }
             let (gradients, _) = gradients(case);
-            optimizer.step(&gradients, 1e-2).unwrap();
+            optimizer.step(&gradients, &finite(), 1e-2).unwrap();
         }
     }
     let [clean, poisoned] = &cases;
@@ -180,13 +188,13 @@ fn bf16_weights_follow_their_fp32_masters() {
     let reduced = Parameters::new(case.parameters.specs().to_vec(), reduced).unwrap();
     let widened: Vec<_> = reduced.tensors().iter().map(|tensor| tensor.to_kind(Kind::Float)).collect();
     let full = Parameters::new(case.parameters.specs().to_vec(), widened).unwrap();
-    let mut optimizers = [&reduced, &full].map(|parameters| AdamW::new(parameters, ADAMW).unwrap());
+    let mut optimizers = [&reduced, &full].map(|parameters| AdamW::new(parameters, parameters, ADAMW).unwrap());
     // Steps far below what bf16 resolves: only masters in fp32 let them add up.
     for _ in 0..50 {
         let gradients: Vec<_> = full.tensors().iter().map(Tensor::ones_like).collect();
         for optimizer in &mut optimizers {
             let mine: Vec<_> = gradients.iter().map(Tensor::copy).collect();
-            optimizer.step(&mine, 1e-4).unwrap();
+            optimizer.step(&mine, &finite(), 1e-4).unwrap();
         }
     }
     for ((name, reduced), full) in reduced.iter().zip(full.tensors()) {

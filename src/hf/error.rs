@@ -55,6 +55,14 @@ pub enum HfError {
         /// One line a tensor.
         problems: Vec<String>,
     },
+    /// A file whose tensors are not those expected; every one at once.
+    #[error("{}: {}{}", path.display(), plural(problems.len(), "problem"), bullets(problems))]
+    Tensors {
+        /// The file.
+        path: PathBuf,
+        /// One line a tensor.
+        problems: Vec<String>,
+    },
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),

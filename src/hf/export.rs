@@ -2,20 +2,17 @@
 //!
 //! The folder is written under a hidden name beside its own, synced and renamed: what has its name is whole.
 
-use std::borrow::Cow;
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use safetensors::tensor::View;
 use serde_json::{Map, Value, json};
-use tch::{Device, Kind, TchError, Tensor};
+use tch::{Kind, Tensor};
 
 use super::config;
 use super::dtype::Dtype;
 use super::error::HfError;
 use super::import::{INDEX, SINGLE};
-use super::names;
+use super::{names, tensors};
 use crate::model::config::ModelConfig;
 
 /// Files that make a tokenizer, and what generation defaults a model came with; those there are copied.
@@ -81,7 +78,7 @@ fn dtype_of(kind: Kind) -> Result<Dtype, HfError> {
         Kind::Half => Ok(Dtype::Fp16),
         Kind::Float => Ok(Dtype::Fp32),
         other => {
-            Err(HfError::Torch(TchError::Kind(format!("weights are stored as bf16, fp16 or fp32, not {other:?}"))))
+            Err(HfError::Torch(tch::TchError::Kind(format!("weights are stored as bf16, fp16 or fp32, not {other:?}"))))
         }
     }
 }
@@ -199,78 +196,16 @@ fn write_weights(
 ) -> Result<(), HfError> {
     let shards = shards(tensors, element, most);
     if let [(_, all)] = shards.as_slice() {
-        return write_shard(&into.join(SINGLE), all, kind);
+        return tensors::write(&into.join(SINGLE), all, kind);
     }
     let mut weight_map = Map::new();
     for (at, (_, shard)) in shards.iter().enumerate() {
         let name = format!("model-{:05}-of-{:05}.safetensors", at + 1, shards.len());
-        write_shard(&into.join(&name), shard, kind)?;
+        tensors::write(&into.join(&name), shard, kind)?;
         weight_map.extend(shard.iter().map(|(tensor, _)| (tensor.clone(), json!(name))));
     }
     let total: u64 = shards.iter().map(|(bytes, _)| bytes).sum();
     write_json(&into.join(INDEX), &json!({ "metadata": { "total_size": total }, "weight_map": weight_map }))
-}
-
-/// A tensor that is converted and copied to memory only when its bytes are written.
-struct Stored<'t> {
-    tensor: &'t Tensor,
-    kind: Kind,
-    shape: Vec<usize>,
-    failure: &'t RefCell<Option<TchError>>,
-}
-
-impl Stored<'_> {
-    fn bytes(&self) -> Result<Vec<u8>, TchError> {
-        let tensor = self.tensor.f_detach()?.f_to_kind(self.kind)?.f_to_device(Device::Cpu)?.f_contiguous()?;
-        let mut bytes = vec![0; self.data_len()];
-        tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
-        Ok(bytes)
-    }
-}
-
-impl View for Stored<'_> {
-    fn dtype(&self) -> safetensors::Dtype {
-        match self.kind {
-            Kind::BFloat16 => safetensors::Dtype::BF16,
-            Kind::Half => safetensors::Dtype::F16,
-            _ => safetensors::Dtype::F32,
-        }
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        // The trait has no way to fail: zeros stand in, and the caller finds the failure before the file is kept.
-        Cow::Owned(self.bytes().unwrap_or_else(|error| {
-            self.failure.borrow_mut().get_or_insert(error);
-            vec![0; self.data_len()]
-        }))
-    }
-
-    fn data_len(&self) -> usize {
-        self.tensor.numel() * self.kind.elt_size_in_bytes()
-    }
-}
-
-fn write_shard(path: &Path, tensors: &[(String, &Tensor)], kind: Kind) -> Result<(), HfError> {
-    let failure = RefCell::new(None);
-    let stored = tensors.iter().map(|(name, tensor)| {
-        let shape = tensor.size().into_iter().map(|size| size as usize).collect();
-        (name.as_str(), Stored { tensor, kind, shape, failure: &failure })
-    });
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize_to_file(stored, Some(metadata), path).map_err(|error| match error {
-        safetensors::SafeTensorError::IoError(error) => {
-            HfError::Io(std::io::Error::new(error.kind(), format!("{}: {error}", path.display())))
-        }
-        other => HfError::Safetensors { path: path.to_owned(), reason: other.to_string() },
-    })?;
-    if let Some(error) = failure.into_inner() {
-        return Err(error.into());
-    }
-    Ok(fs_err::File::open(path)?.sync_all()?)
 }
 
 /// Syncs the finished folder and gives it its name.

@@ -6,13 +6,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
 use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
 use serde_json::Value;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind};
 
 use super::error::HfError;
 use super::names::{self, ParameterSpec};
+use super::tensors::{Mapped, copy, has_shape, kind_of};
 use crate::model::config::ModelConfig;
 use crate::model::parameters::Parameters;
 
@@ -32,10 +33,8 @@ pub fn load(folder: &Path, config: &ModelConfig, kind: Kind, device: Device) -> 
     let specs = names::parameters(config);
     let maps = map_files(folder)?;
     let mut files = Vec::with_capacity(maps.len());
-    for (path, map) in &maps {
-        let file = SafeTensors::deserialize(map)
-            .map_err(|error| HfError::Safetensors { path: path.clone(), reason: reason(&error) })?;
-        files.push((path, file));
+    for map in &maps {
+        files.push((&map.path, map.tensors()?));
     }
     let found = check(folder, config, &specs, &files)?;
     let tensors = specs
@@ -57,7 +56,7 @@ pub fn load(folder: &Path, config: &ModelConfig, kind: Kind, device: Device) -> 
 }
 
 /// The weight files of a folder, in order.
-fn map_files(folder: &Path) -> Result<Vec<(PathBuf, Mmap)>, HfError> {
+fn map_files(folder: &Path) -> Result<Vec<Mapped>, HfError> {
     let index = folder.join(INDEX);
     let single = folder.join(SINGLE);
     let paths = if index.is_file() {
@@ -73,15 +72,7 @@ fn map_files(folder: &Path) -> Result<Vec<(PathBuf, Mmap)>, HfError> {
         }
         return Err(HfError::NoWeights { folder: folder.to_owned(), legacy });
     };
-    paths.into_iter().map(|path| map_file(&path).map(|map| (path, map))).collect()
-}
-
-#[expect(unsafe_code, reason = "a memory map")]
-fn map_file(path: &Path) -> Result<Mmap, HfError> {
-    let file = fs_err::File::open(path)?;
-    // SAFETY: the map is only read, and every offset into it is checked against its length. A file cut short by
-    // another process meanwhile would end this one, as with every reader that maps; weights are written once.
-    Ok(unsafe { Mmap::map(file.file()) }?)
+    paths.into_iter().map(Mapped::open).collect()
 }
 
 /// Files the index names; names that would leave the folder are refused.
@@ -105,15 +96,13 @@ fn shard_paths(folder: &Path, index: &Path) -> Result<Vec<PathBuf>, HfError> {
     Ok(files.into_values().collect())
 }
 
-type View<'data> = safetensors::tensor::TensorView<'data>;
-
 /// Finds every parameter in the files, or says all that does not fit.
 fn check<'data>(
     folder: &Path,
     config: &ModelConfig,
     specs: &[ParameterSpec],
     files: &[(&PathBuf, SafeTensors<'data>)],
-) -> Result<BTreeMap<String, View<'data>>, HfError> {
+) -> Result<BTreeMap<String, TensorView<'data>>, HfError> {
     let mut problems = Vec::new();
     let mut found = BTreeMap::new();
     for (path, file) in files {
@@ -138,7 +127,7 @@ fn check<'data>(
             }
             continue;
         };
-        if !view.shape().iter().map(|size| *size as i64).eq(shape.iter().copied()) {
+        if !has_shape(view, shape) {
             problems.push(format!("{name} has shape {:?}: expected {shape:?}", view.shape()));
         }
         if kind_of(view.dtype()).is_none() {
@@ -146,34 +135,4 @@ fn check<'data>(
         }
     }
     if problems.is_empty() { Ok(found) } else { Err(HfError::Weights { folder: folder.to_owned(), problems }) }
-}
-
-fn kind_of(dtype: safetensors::Dtype) -> Option<Kind> {
-    match dtype {
-        safetensors::Dtype::BF16 => Some(Kind::BFloat16),
-        safetensors::Dtype::F16 => Some(Kind::Half),
-        safetensors::Dtype::F32 => Some(Kind::Float),
-        _ => None,
-    }
-}
-
-/// Copies one tensor; shape and length were checked by the reader and by [`check`].
-fn copy(view: &View<'_>, kind: Kind, device: Device) -> Result<Tensor, tch::TchError> {
-    let stored = kind_of(view.dtype()).unwrap_or(Kind::Float);
-    let shape: Vec<i64> = view.shape().iter().map(|size| *size as i64).collect();
-    Tensor::f_from_data_size(view.data(), &shape, stored)?.f_to_device(device)?.f_to_kind(kind)
-}
-
-fn reason(error: &safetensors::SafeTensorError) -> String {
-    use safetensors::SafeTensorError as E;
-    match error {
-        E::MetadataIncompleteBuffer => {
-            "its header describes more or fewer bytes than the file has: it was cut short or not fully copied"
-                .to_owned()
-        }
-        E::HeaderTooSmall | E::InvalidHeaderLength | E::HeaderTooLarge => {
-            format!("no header of the length it claims ({error}): it was cut short, or is another format")
-        }
-        other => other.to_string(),
-    }
 }

@@ -1,7 +1,7 @@
 //! Hugging Face folders: the configuration, the names of parameters, and weights.
 //!
 //! [`config`], [`names`] and [`dtype`] are plain data, free of libtorch, so that recipes and plans can use them;
-//! [`import`] and [`export`] move tensors, [`verify`] compares what they make.
+//! [`import`] and [`export`] move tensors, file by file through [`tensors`]; [`verify`] compares what they make.
 
 pub mod config;
 pub mod dtype;
@@ -11,6 +11,7 @@ mod fields;
 pub mod import;
 pub mod names;
 mod rope;
+pub mod tensors;
 pub mod verify;
 
 pub use error::HfError;

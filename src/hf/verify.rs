@@ -25,25 +25,27 @@ pub struct Comparison {
     pub scale: f64,
 }
 
-/// Runs both folders over the same tokens in fp32, the source's weights rounded to `kind` first: what is left of the
-/// difference is not the rounding asked for.
+/// Runs `source`, and what was written of it, over the same tokens in fp32.
 ///
 /// # Errors
-/// [`HfError`] where either folder cannot be read.
-pub fn compare(source: &Path, written: &Path, kind: Kind) -> Result<Comparison, HfError> {
-    let expected = logits(source, kind)?;
-    let difference = (logits(written, kind)? - &expected).abs().max().f_double_value(&[])?;
-    Ok(Comparison { tokens: LENGTH, difference, scale: expected.abs().max().f_double_value(&[])? })
+/// [`HfError`] where the folder cannot be read back.
+pub fn compare(config: &ModelConfig, source: &Parameters, written: &Path) -> Result<Comparison, HfError> {
+    let expected = logits(config, source)?;
+    let stored = config::read(written)?;
+    let difference = logits(&stored, &import::load(written, &stored, Kind::Float, Device::Cpu)?)? - &expected;
+    Ok(Comparison {
+        tokens: expected.size()[0] as usize,
+        difference: difference.abs().max().f_double_value(&[])?,
+        scale: expected.abs().max().f_double_value(&[])?,
+    })
 }
 
 /// `[N, V]` fp32 logits over a fixed walk through the vocabulary.
-fn logits(folder: &Path, kind: Kind) -> Result<Tensor, HfError> {
-    let config = config::read(folder)?;
-    let stored = import::load(folder, &config, kind, Device::Cpu)?;
-    let wide = stored.tensors().iter().map(|tensor| tensor.f_to_kind(Kind::Float)).collect::<Result<_, _>>()?;
-    let parameters = Parameters::new(stored.specs().to_vec(), wide)?;
-    let batch = TokenBatch::to_device(&walk(&config), Device::Cpu)?;
-    let decoder = Decoder::new(&config, &parameters, false)?;
+fn logits(config: &ModelConfig, parameters: &Parameters) -> Result<Tensor, HfError> {
+    let wide = parameters.tensors().iter().map(|tensor| tensor.f_to_kind(Kind::Float)).collect::<Result<_, _>>()?;
+    let parameters = Parameters::new(parameters.specs().to_vec(), wide)?;
+    let batch = TokenBatch::to_device(&walk(config), Device::Cpu)?;
+    let decoder = Decoder::new(config, &parameters, false)?;
     Ok(tch::no_grad(|| decoder.logits(&batch)))
 }
 

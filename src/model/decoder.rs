@@ -60,6 +60,11 @@ impl Decoder {
         self.hidden(batch).linear(&self.head, None::<Tensor>)
     }
 
+    /// `[V]` logits of the batch's last token.
+    pub fn last_logits(&self, batch: &TokenBatch) -> Tensor {
+        self.hidden(batch).select(0, -1).linear(&self.head, None::<Tensor>)
+    }
+
     /// The loss without its gradient, for validation.
     pub fn loss(&self, batch: &TokenBatch, z_loss: f64) -> LossOutput {
         tch::no_grad(|| self.head_loss(&self.hidden(batch), batch, z_loss))

@@ -4,6 +4,7 @@
 use tch::{Kind, TchError, Tensor};
 
 use crate::ffi::{self, AdamWLists, AdamWNumbers};
+use crate::hf::names::ParameterSpec;
 use crate::model::parameters::Parameters;
 
 /// The optimizer's numbers.
@@ -27,7 +28,7 @@ pub struct Settings {
 pub struct Update {
     /// The gradients' global norm before clipping, fp32.
     pub norm: Tensor,
-    /// 1 where that norm is not finite and nothing was changed, else 0; fp32.
+    /// 1 where that norm or the loss is not finite and nothing was changed, else 0; fp32.
     pub skipped: Tensor,
 }
 
@@ -53,27 +54,29 @@ struct Group {
 }
 
 impl AdamW {
-    /// A fresh optimizer over `parameters`, whose storage it updates.
+    /// A fresh optimizer over `parameters`, whose storage it updates. Its master weights are those of `masters`: the same
+    /// parameters before they were rounded to what computes, in fp32.
     ///
     /// # Errors
     /// Whatever libtorch refuses, such as more memory than there is.
-    pub fn new(parameters: &Parameters, settings: Settings) -> Result<Self, TchError> {
+    pub fn new(parameters: &Parameters, masters: &Parameters, settings: Settings) -> Result<Self, TchError> {
         let mut groups = [Group::default(), Group::default()];
-        for (at, (spec, tensor)) in parameters.specs().iter().zip(parameters.tensors()).enumerate() {
-            groups[usize::from(!spec.decay)].push(at, tensor)?;
+        let pairs = parameters.tensors().iter().zip(masters.tensors());
+        for (at, (spec, (parameter, master))) in parameters.specs().iter().zip(pairs).enumerate() {
+            groups[usize::from(!spec.decay)].push(at, parameter, master)?;
         }
         let step = Tensor::f_zeros([0_i64; 0], (Kind::Float, parameters.device()))?;
         Ok(Self { settings, step, groups })
     }
 
-    /// Updates every parameter by its gradient at learning rate `lr`. `gradients` are aligned with the parameters; fp32
-    /// ones are clipped in place.
+    /// Updates every parameter by its gradient at learning rate `lr`, unless the gradients or the scalar `loss` they belong
+    /// to are not finite. `gradients` are aligned with the parameters; fp32 ones are clipped in place.
     ///
     /// # Errors
     /// Gradients that do not match the parameters.
-    pub fn step(&mut self, gradients: &[Tensor], lr: f64) -> Result<Update, TchError> {
+    pub fn step(&mut self, gradients: &[Tensor], loss: &Tensor, lr: f64) -> Result<Update, TchError> {
         let norm = ffi::global_norm(gradients)?;
-        let skipped = norm.f_isfinite()?.f_logical_not()?.f_to_kind(Kind::Float)?;
+        let skipped = (&norm + loss).f_isfinite()?.f_logical_not()?.f_to_kind(Kind::Float)?;
         // As clip_grad_norm_: the gradient times min(1, clip / (norm + 1e-6)), here as a divisor.
         let divisor = match self.settings.clip_norm {
             Some(clip) => ((&norm + 1e-6) / clip).f_clamp_min(1.0)?,
@@ -87,12 +90,47 @@ impl AdamW {
         }
         Ok(Update { norm, skipped })
     }
+
+    /// Everything it remembers, by the names a checkpoint gives it, sharing storage: `step` (a scalar), and of each
+    /// parameter `NAME.exp_avg`, `NAME.exp_avg_sq` and, where it is not its own master, `NAME.master`. `specs` are the
+    /// parameters it is over.
+    #[must_use]
+    pub fn tensors(&self, specs: &[ParameterSpec]) -> Vec<(String, Tensor)> {
+        let mut tensors = vec![("step".to_owned(), self.step.shallow_clone())];
+        for group in &self.groups {
+            for (of, at) in group.at.iter().enumerate() {
+                let name = &specs[*at].name;
+                tensors.push((format!("{name}.exp_avg"), group.exp_avgs[of].shallow_clone()));
+                tensors.push((format!("{name}.exp_avg_sq"), group.exp_avg_sqs[of].shallow_clone()));
+                if group.parameters[of].kind() != Kind::Float {
+                    tensors.push((format!("{name}.master"), group.masters[of].shallow_clone()));
+                }
+            }
+        }
+        tensors
+    }
+
+    /// Takes the values of `stored`, aligned with [`Self::tensors`]. Parameters that are not fp32 become their masters,
+    /// rounded.
+    ///
+    /// # Errors
+    /// Shapes that differ.
+    pub fn restore(&mut self, specs: &[ParameterSpec], stored: &[Tensor]) -> Result<(), TchError> {
+        let mine: Vec<_> = self.tensors(specs).into_iter().map(|(_, tensor)| tensor).collect();
+        ffi::copy_all(&mine, stored)?;
+        for group in &self.groups {
+            group.round()?;
+        }
+        Ok(())
+    }
 }
 
 impl Group {
-    fn push(&mut self, at: usize, parameter: &Tensor) -> Result<(), TchError> {
+    fn push(&mut self, at: usize, parameter: &Tensor, master: &Tensor) -> Result<(), TchError> {
         let parameter = parameter.f_detach()?;
-        let master = parameter.f_to_kind(Kind::Float)?;
+        // Where the parameter is fp32 it is its own master.
+        let reduced = parameter.kind() != Kind::Float;
+        let master = if reduced { master.f_detach()?.f_to_kind(Kind::Float)? } else { parameter.shallow_clone() };
         self.at.push(at);
         self.exp_avgs.push(master.f_zeros_like()?);
         self.exp_avg_sqs.push(master.f_zeros_like()?);
@@ -119,6 +157,11 @@ impl Group {
             exp_avg_sqs: &self.exp_avg_sqs,
         };
         ffi::adamw_step(lists, step, divisor, skipped, numbers)?;
+        self.round()
+    }
+
+    /// Parameters that are not their own masters become those, rounded.
+    fn round(&self) -> Result<(), TchError> {
         let reduced = self.parameters.first().is_some_and(|parameter| parameter.kind() != Kind::Float);
         if reduced { ffi::copy_all(&self.parameters, &self.masters) } else { Ok(()) }
     }

@@ -1,0 +1,35 @@
+// What CUDA devices there are and how much of them is used, without CUDA's headers: the driver is asked directly.
+#include "native.h"
+
+#include <ATen/Context.h>
+#include <c10/core/CachingDeviceAllocator.h>
+
+#include <dlfcn.h>
+#include <exception>
+
+// Writes the name of CUDA device `index` and its memory in bytes; false where there is no such device.
+bool hephaestus_cuda_device(int index, char *name, size_t length, size_t *bytes) {
+  static void *driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+  if (driver == nullptr) return false;
+  const auto init = reinterpret_cast<int (*)(unsigned)>(dlsym(driver, "cuInit"));
+  const auto get = reinterpret_cast<int (*)(int *, int)>(dlsym(driver, "cuDeviceGet"));
+  const auto get_name = reinterpret_cast<int (*)(char *, int, int)>(dlsym(driver, "cuDeviceGetName"));
+  const auto get_bytes = reinterpret_cast<int (*)(size_t *, int)>(dlsym(driver, "cuDeviceTotalMem_v2"));
+  if (!init || !get || !get_name || !get_bytes) return false;
+  int device = 0;
+  return init(0) == 0 && get(&device, index) == 0 && get_name(name, static_cast<int>(length), device) == 0 &&
+         get_bytes(bytes, device) == 0;
+}
+
+// The most bytes libtorch has had allocated on CUDA device `index`, or 0 where it has used none.
+size_t hephaestus_cuda_peak_memory(int index) {
+  try {
+    if (!at::hasCUDA()) return 0;
+    auto *allocator = c10::getDeviceAllocator(at::kCUDA);
+    if (!allocator->initialized()) return 0;
+    const auto stats = allocator->getDeviceStats(static_cast<c10::DeviceIndex>(index));
+    return static_cast<size_t>(stats.allocated_bytes[0].peak);
+  } catch (const std::exception &) {
+    return 0;
+  }
+}

@@ -1,0 +1,108 @@
+//! `hephaestus-train`: a recipe into a trained model.
+
+use std::io::Write as _;
+use std::panic;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use hephaestus::plan::resolve::{Machine, resolve};
+use hephaestus::train::start::Resume;
+use hephaestus::train::stop::{INTERRUPTED, Stop};
+use hephaestus::train::{Options, Outcome};
+use hephaestus::{ffi, plan, recipe, train};
+
+/// Continue the pre-training of a Hugging Face model on a mixture of corpora, as a recipe says.
+#[derive(Parser)]
+#[command(name = "hephaestus-train", version = version(), max_term_width = 100)]
+struct Cli {
+    /// The recipe.
+    #[arg(long, value_name = "FILE", required_unless_present = "print_schema")]
+    recipe: Option<PathBuf>,
+    /// Go on from the newest checkpoint of the run that verifies (auto), from none (never), or from this one.
+    #[arg(long, value_name = "auto|never|PATH", default_value = "auto")]
+    resume: Resume,
+    /// Override a key of the recipe, such as data.sequence_length=4096; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Print the plan, and train nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Stop after this step with a checkpoint, as Ctrl-C would.
+    #[arg(long, value_name = "STEP")]
+    stop_at: Option<u64>,
+    /// Print the JSON Schema of recipes, for editors.
+    #[arg(long)]
+    print_schema: bool,
+}
+
+fn main() -> ExitCode {
+    match train(&Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn train(cli: &Cli) -> anyhow::Result<ExitCode> {
+    let mut out = std::io::stdout();
+    let Some(path) = cli.recipe.as_deref().filter(|_| !cli.print_schema) else {
+        writeln!(out, "{:#}", recipe::schema())?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let recipe = recipe::load(path, &cli.set)?;
+    let plan = resolve(&recipe, &machine())?;
+    if cli.dry_run {
+        write!(out, "{}", plan::show(&plan))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let stop = Stop::on_signals()?;
+    let options = Options { resume: cli.resume.clone(), stop_at: cli.stop_at };
+    match caught(|| train::run(&plan, &options, &stop))? {
+        Outcome::Finished(checkpoint) => {
+            writeln!(out, "finished: {}", checkpoint.display())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Outcome::Stopped(checkpoint) => {
+            writeln!(out, "stopped: {}; the same command goes on from there", checkpoint.display())?;
+            Ok(if stop.asked() { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+        }
+    }
+}
+
+/// What the plan has to fit.
+fn machine() -> Machine {
+    let cuda = if tch::Cuda::is_available() { (0..).map_while(ffi::cuda_device).collect() } else { Vec::new() };
+    Machine { cuda, ..Machine::this() }
+}
+
+/// Turns what libtorch throws inside the model, which tch makes a panic of, into an error.
+fn caught<T>(body: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let default = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        if train::thrown(info.payload()).is_none() {
+            default(info);
+        }
+    }));
+    let result = panic::catch_unwind(panic::AssertUnwindSafe(body));
+    let _ = panic::take_hook();
+    match result {
+        Ok(result) => result,
+        Err(payload) => match train::thrown(payload.as_ref()) {
+            Some(error) => Err(error),
+            None => panic::resume_unwind(payload),
+        },
+    }
+}
+
+/// This program's version, and those of what it runs on.
+fn version() -> String {
+    let versions = ffi::versions();
+    let cuda = match versions.cuda {
+        Some((major, minor)) => format!("CUDA {major}.{minor}"),
+        None => "no CUDA".to_owned(),
+    };
+    format!("{} (libtorch {}, {cuda})", env!("CARGO_PKG_VERSION"), versions.libtorch)
+}

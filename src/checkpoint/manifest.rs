@@ -1,0 +1,132 @@
+//! What a checkpoint vouches with: size and SHA-256 of every file, in `manifest.json`, written last.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{CheckpointError, MANIFEST};
+use crate::corpus::manifest::hex;
+
+/// The files of a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Version of this format, and of the layout it describes.
+    pub version: u32,
+    /// By path inside the checkpoint, with `/` between its parts.
+    pub files: BTreeMap<String, Entry>,
+}
+
+/// One file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// Its size.
+    pub bytes: u64,
+    /// Its SHA-256, in hexadecimal.
+    pub sha256: String,
+}
+
+impl Manifest {
+    const VERSION: u32 = 1;
+
+    /// Describes every file in `folder`, by reading it back.
+    pub(super) fn of(folder: &Path) -> Result<Self, CheckpointError> {
+        let mut paths = Vec::new();
+        list(folder, "", &mut paths)?;
+        let files = paths
+            .into_par_iter()
+            .map(|name| Ok((name.clone(), entry(&folder.join(name))?)))
+            .collect::<Result<_, std::io::Error>>()?;
+        Ok(Self { version: Self::VERSION, files })
+    }
+
+    /// Reads the manifest of the checkpoint in `folder`.
+    ///
+    /// # Errors
+    /// [`CheckpointError::NotOne`] where there is none, [`CheckpointError::Damaged`] where it is no manifest.
+    pub fn read(folder: &Path) -> Result<Self, CheckpointError> {
+        let file = folder.join(MANIFEST);
+        if !file.is_file() {
+            return Err(CheckpointError::NotOne(folder.to_owned()));
+        }
+        let damaged = |reason: String| CheckpointError::Damaged { file: file.clone(), reason };
+        let manifest: Self =
+            serde_json::from_slice(&fs_err::read(&file)?).map_err(|error| damaged(error.to_string()))?;
+        if manifest.version != Self::VERSION {
+            return Err(damaged(format!("version {}, this program reads version {}", manifest.version, Self::VERSION)));
+        }
+        Ok(manifest)
+    }
+
+    /// Holds every file in `folder` against its size and hash.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Damaged`] with the first file that is not what it was when it was written.
+    pub fn verify(&self, folder: &Path) -> Result<(), CheckpointError> {
+        // Sizes first: they cost nothing, and most damage is a file cut short.
+        for (name, expected) in &self.files {
+            let file = inside(folder, name)?;
+            let bytes = fs_err::metadata(&file)?.len();
+            if bytes != expected.bytes {
+                return Err(CheckpointError::Damaged {
+                    reason: format!("{bytes} bytes, expected {} (manifest.json)", expected.bytes),
+                    file,
+                });
+            }
+        }
+        self.files.par_iter().try_for_each(|(name, expected)| {
+            let file = inside(folder, name)?;
+            let found = entry(&file)?;
+            if found == *expected {
+                return Ok(());
+            }
+            let reason = format!(
+                "its contents have changed since it was written (SHA-256 {}…, expected {}…)",
+                &found.sha256[..12],
+                expected.sha256.get(..12).unwrap_or(&expected.sha256)
+            );
+            Err(CheckpointError::Damaged { file, reason })
+        })
+    }
+}
+
+/// The path of a file named in a manifest, which may not leave the checkpoint.
+fn inside(folder: &Path, name: &str) -> Result<PathBuf, CheckpointError> {
+    if name.split('/').all(|part| !part.is_empty() && part != "." && part != "..") {
+        return Ok(folder.join(name));
+    }
+    let reason = format!("names {name:?}, which is no file inside the checkpoint");
+    Err(CheckpointError::Damaged { file: folder.join(MANIFEST), reason })
+}
+
+fn list(folder: &Path, prefix: &str, files: &mut Vec<String>) -> std::io::Result<()> {
+    for found in fs_err::read_dir(folder)? {
+        let found = found?;
+        let name = format!("{prefix}{}", found.file_name().to_string_lossy());
+        if found.file_type()?.is_dir() {
+            list(&found.path(), &format!("{name}/"), files)?;
+        } else {
+            files.push(name);
+        }
+    }
+    Ok(())
+}
+
+fn entry(path: &Path) -> std::io::Result<Entry> {
+    let mut file = fs_err::File::open(path)?;
+    let (mut hash, mut bytes, mut buffer) = (Sha256::new(), 0, vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(Entry { bytes, sha256: hex(&hash.finalize()) }),
+            count => {
+                hash.update(&buffer[..count]);
+                bytes += count as u64;
+            }
+        }
+    }
+}

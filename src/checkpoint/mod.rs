@@ -1,0 +1,59 @@
+//! Checkpoints: `OUTPUT/step-N/`, written whole or not at all, and verified before they are believed.
+//!
+//! | inside | what it is |
+//! |---|---|
+//! | `model/` | a Hugging Face folder in the precision that computes: configuration, tokenizer, safetensors |
+//! | `optimizer.safetensors` | fp32: `NAME.exp_avg`, `NAME.exp_avg_sq`, `NAME.master` where the model is not fp32, `step` |
+//! | `state.json` | how far the run is: steps, tokens, rows drawn from each source ([`state`]) |
+//! | `recipe.yaml` | the recipe with every default filled in |
+//! | `manifest.json` | size and SHA-256 of every other file, written last ([`manifest`]) |
+//!
+//! [`save`] writes one under a hidden name, syncs and renames it; [`find`] lists and chooses; [`load`] reads one back;
+//! [`retention`] removes old ones.
+
+pub mod find;
+pub mod load;
+pub mod manifest;
+pub mod retention;
+pub mod save;
+pub mod state;
+
+use std::path::PathBuf;
+
+pub use state::State;
+
+/// Name of the folder that holds the model.
+pub const MODEL: &str = "model";
+/// Name of the file that holds the optimizer.
+pub const OPTIMIZER: &str = "optimizer.safetensors";
+/// Name of the file that says how far the run is.
+pub const STATE: &str = "state.json";
+/// Name of the file that holds the resolved recipe.
+pub const RECIPE: &str = "recipe.yaml";
+/// Name of the file that vouches for the others.
+pub const MANIFEST: &str = "manifest.json";
+
+/// Why a checkpoint cannot be written, or must not be believed.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The operating system refused; the inner error names the path.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// The model folder in it.
+    #[error(transparent)]
+    Model(#[from] crate::hf::HfError),
+    /// libtorch refused an operation.
+    #[error("libtorch: {0}")]
+    Torch(#[from] tch::TchError),
+    /// A file is not what the manifest says, or not what this program writes.
+    #[error("{}: {reason}", file.display())]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// What was found, what was expected.
+        reason: String,
+    },
+    /// A folder without a manifest.
+    #[error("{}: no checkpoint: it has no manifest.json; give a `step-N` folder, or the folder of a run that holds some", .0.display())]
+    NotOne(PathBuf),
+}

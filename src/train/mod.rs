@@ -1,0 +1,212 @@
+//! Training: a plan carried out.
+//!
+//! [`run`] is the whole of it. [`start`] is how a run begins or goes on, [`data`] its corpora and place in them, [`step`]
+//! one update, [`interval`] what is told between two log lines, [`validation`] the losses on held-out documents, [`save`]
+//! when and how checkpoints are written, [`stop`] what Ctrl-C does.
+
+pub mod data;
+pub mod interval;
+pub mod save;
+pub mod start;
+pub mod step;
+pub mod stop;
+pub mod validation;
+
+use std::any::Any;
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context as _, anyhow, bail};
+
+use self::data::Data;
+use self::interval::Interval;
+use self::save::Saver;
+use self::start::Resume;
+use self::step::Engine;
+use self::stop::Stop;
+use crate::checkpoint::State;
+use crate::corpus::loader::Position;
+use crate::metrics::table;
+use crate::metrics::{Reporter, Settings, Validation};
+use crate::plan::Plan;
+
+/// What a user asks for besides the plan.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where to go on from.
+    pub resume: Resume,
+    /// Stop after this step with a checkpoint, as if interrupted.
+    pub stop_at: Option<u64>,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every step was made; its last checkpoint.
+    Finished(PathBuf),
+    /// It was stopped; the checkpoint to go on from.
+    Stopped(PathBuf),
+}
+
+/// Carries out `plan`: trains, validates, logs and saves until the last step, or until `stop` is asked.
+///
+/// # Errors
+/// Inputs that cannot be read, a checkpoint that does not fit, a disk that refuses, more memory than there is, or losses
+/// that are not finite several steps in a row. Checkpoints already written stay.
+pub fn run(plan: &Plan, options: &Options, stop: &Stop) -> anyhow::Result<Outcome> {
+    let data = Data::open(plan)?;
+    let (checkpoint, passed_over) = start::choose(&options.resume, &plan.output)?;
+    let state = checkpoint.as_deref().map(|folder| start::state(plan, folder)).transpose()?;
+    let position = match &state {
+        Some(state) => data.position(plan, state)?,
+        None => Position::start(plan.data.sources.len()),
+    };
+    save::check_room(plan)?;
+    fs_err::create_dir_all(&plan.output)?;
+    let mut reporter = Reporter::open(&Settings {
+        output: &plan.output,
+        name: &plan.name,
+        steps: plan.steps(),
+        from_step: position.step,
+        tensorboard: plan.logging.tensorboard,
+        terminal: std::io::stderr().is_terminal(),
+    })?;
+    passed_over.iter().for_each(|line| reporter.note(line));
+    if let Some(folder) = &checkpoint {
+        reporter.note(&format!("going on from {}", folder.display()));
+    }
+    if let Some(threads) = plan.device.threads {
+        tch::set_num_threads(i32::try_from(threads).context("device.threads")?);
+    }
+    let engine = start::engine(plan, checkpoint.as_deref())?;
+    let saver = Saver::new(plan, checkpoint.clone(), position.step);
+    let run = Run { plan, data, engine, reporter, saver, position, tokens: 0, skipped: 0, first: None };
+    run.finish(state, options, stop)
+}
+
+/// A run under way.
+struct Run<'a> {
+    plan: &'a Plan,
+    data: Data,
+    engine: Engine,
+    reporter: Reporter,
+    saver: Saver<'a>,
+    position: Position,
+    tokens: u64,
+    skipped: u64,
+    /// The losses before the first step.
+    first: Option<Validation>,
+}
+
+impl Run<'_> {
+    /// From the first step, or the one after `state`, to the last.
+    fn finish(mut self, state: Option<State>, options: &Options, stop: &Stop) -> anyhow::Result<Outcome> {
+        let plan = self.plan;
+        if let Some(state) = state {
+            (self.tokens, self.skipped) = (state.tokens, state.skipped);
+            self.first = validation::from_state(&state);
+        } else if plan.validation.at_start {
+            self.first = self.validate(stop)?;
+        }
+        let mut loader = self.data.loader(plan, self.position.clone())?;
+        let mut interval = Interval::new(plan, &loader);
+        let mut validated = None;
+        while !stop.asked() && options.stop_at.is_none_or(|step| self.position.step < step) {
+            let Some(batch) = loader.next() else { break };
+            let batch = batch?;
+            let Some((stage, rate)) = self.rate() else { break };
+            let sources = plan.data.sources.len();
+            let done = self.engine.step(&batch.micro, batch.trained, rate, sources, || stop.asked());
+            let Some(step) = done.map_err(|error| explained(&error.to_string()))? else { break };
+            self.position = batch.position;
+            self.tokens += plan.tokens_a_step();
+            self.reporter.step(self.position.step);
+            interval.add(&step)?;
+            let last = self.position.step == plan.steps();
+            if interval.check_due(last) {
+                self.skipped += interval.skipped()?;
+                interval.check(self.saver.newest())?;
+            }
+            if last || self.position.step.is_multiple_of(plan.logging.every) {
+                let progress = interval.report(&self.position, stage, self.tokens, rate, self.skipped, &loader)?;
+                self.reporter.progress(&progress)?;
+            }
+            if last || plan.validation.every.is_some_and(|every| self.position.step.is_multiple_of(every)) {
+                let pause = Instant::now();
+                validated = self.validate(stop)?;
+                interval.leave_out(pause);
+            }
+            if !last && self.saver.due(self.position.step) {
+                let pause = Instant::now();
+                self.save(&mut interval)?;
+                interval.leave_out(pause);
+            }
+        }
+        if self.position.step > self.saver.saved_step() || self.saver.newest().is_none() {
+            self.save(&mut interval)?;
+        }
+        if let (Some(before), Some(after)) = (&self.first, &validated) {
+            self.reporter.note(&table::before_and_after(before, after));
+        }
+        self.reporter.close()?;
+        let Some(newest) = self.saver.newest().map(PathBuf::from) else { bail!("nothing was saved") };
+        Ok(if self.position.step < plan.steps() { Outcome::Stopped(newest) } else { Outcome::Finished(newest) })
+    }
+
+    /// The stage of the next step and its learning rate.
+    fn rate(&self) -> Option<(usize, f64)> {
+        let (mut stage, mut step) = (self.position.stage, self.position.stage_step);
+        while step >= self.plan.stages.get(stage)?.steps {
+            (stage, step) = (stage + 1, 0);
+        }
+        Some((stage, self.plan.stages[stage].schedule.rate(step)))
+    }
+
+    /// Measures the loss on every source's held-out documents; `None` where it was stopped meanwhile.
+    fn validate(&mut self, stop: &Stop) -> anyhow::Result<Option<Validation>> {
+        let measured = validation::measure(self.plan, &self.data, &self.engine, &mut self.reporter, stop)?;
+        let Some(sources) = measured else { return Ok(None) };
+        let validation = Validation { step: self.position.step, tokens: self.tokens, sources };
+        self.reporter.validation(&validation)?;
+        Ok(Some(validation))
+    }
+
+    fn save(&mut self, interval: &mut Interval) -> anyhow::Result<()> {
+        self.skipped += interval.skipped()?;
+        let stage = self.position.stage.min(self.plan.stages.len() - 1);
+        let state = State {
+            version: State::VERSION,
+            step: self.position.step,
+            tokens: self.tokens,
+            skipped: self.skipped,
+            stage: self.plan.stages[stage].name.clone(),
+            stage_step: self.position.stage_step,
+            seed: self.plan.seed,
+            sequence_length: self.plan.data.sequence_length as u64,
+            sources: self.data.drawn(self.plan, &self.position),
+            first_validation: self.first.as_ref().map(validation::to_state).unwrap_or_default(),
+        };
+        self.saver.save(&self.engine, &state, &mut self.reporter)
+    }
+}
+
+/// What libtorch refused, with what to do about it where that is known.
+fn explained(text: &str) -> anyhow::Error {
+    let memory = ["out of memory", "can't allocate memory", "not enough memory"];
+    let error = anyhow!("libtorch: {}", text.lines().next().unwrap_or(text));
+    if memory.iter().any(|words| text.contains(words)) {
+        let advice = "lower batch.micro_sequences, or set model.activation_checkpointing to full";
+        return error.context(format!("more memory than the device has: {advice}"));
+    }
+    error
+}
+
+/// The error in the payload of a panic, where it is one that libtorch threw: tch's plain operations, of which models are
+/// written, panic with it.
+#[must_use]
+pub fn thrown(payload: &(dyn Any + Send)) -> Option<anyhow::Error> {
+    let text = payload.downcast_ref::<String>()?;
+    let (_, thrown) = text.split_once("Torch(\"")?;
+    Some(explained(&thrown.replace("\\n", "\n")))
+}

@@ -1,0 +1,116 @@
+//! When a checkpoint is due, and that there is room for it.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::bail;
+
+use super::step::Engine;
+use crate::checkpoint::{State, retention, save};
+use crate::hf::names;
+use crate::metrics::Reporter;
+use crate::plan::{Arithmetic, Plan};
+use crate::recipe::quantity::Interval;
+use crate::forge::progress::size;
+
+/// Writes a run's checkpoints.
+#[derive(Debug)]
+pub struct Saver<'a> {
+    plan: &'a Plan,
+    newest: Option<PathBuf>,
+    saved_step: u64,
+    saved_at: Instant,
+}
+
+impl<'a> Saver<'a> {
+    /// A saver of a run that stands at `step`, where `newest` is its checkpoint, if it has one.
+    #[must_use]
+    pub fn new(plan: &'a Plan, newest: Option<PathBuf>, step: u64) -> Self {
+        Self { plan, newest, saved_step: step, saved_at: Instant::now() }
+    }
+
+    /// The newest checkpoint.
+    #[must_use]
+    pub fn newest(&self) -> Option<&Path> {
+        self.newest.as_deref()
+    }
+
+    /// The step of the newest checkpoint.
+    #[must_use]
+    pub fn saved_step(&self) -> u64 {
+        self.saved_step
+    }
+
+    /// Whether one is due after `step`.
+    #[must_use]
+    pub fn due(&self, step: u64) -> bool {
+        match self.plan.checkpoint.every {
+            Interval::Steps(steps) => step.is_multiple_of(steps),
+            Interval::Time(time) => self.saved_at.elapsed() >= time,
+        }
+    }
+
+    /// Writes one, then removes those that are not kept.
+    ///
+    /// # Errors
+    /// A disk that refuses; the older checkpoints stay.
+    pub fn save(&mut self, engine: &Engine, state: &State, reporter: &mut Reporter) -> anyhow::Result<()> {
+        let began = Instant::now();
+        let contents = save::Contents {
+            config: &self.plan.model.config,
+            parameters: &engine.parameters,
+            optimizer: &engine.optimizer,
+            state,
+            tokenizer: &self.plan.tokenizer,
+            recipe: &self.plan.resolved_recipe,
+        };
+        let folder = save::save(&self.plan.output, &contents).map_err(|error| {
+            let error = anyhow::Error::new(error);
+            match &self.newest {
+                Some(newest) => error.context(format!(
+                    "the checkpoint of step {} could not be written; the last one is {}",
+                    state.step,
+                    newest.display()
+                )),
+                None => error.context(format!("the checkpoint of step {} could not be written", state.step)),
+            }
+        })?;
+        retention::prune(&self.plan.output, self.plan.checkpoint.keep_last, self.plan.checkpoint.keep_every)?;
+        reporter.note(&format!("saved {} in {:.1} s", folder.display(), began.elapsed().as_secs_f64()));
+        (self.newest, self.saved_step, self.saved_at) = (Some(folder), state.step, Instant::now());
+        Ok(())
+    }
+}
+
+/// Bytes of a checkpoint: the model in the precision that computes, and in fp32 two moments and, where the model is not
+/// fp32, its master weights.
+#[must_use]
+pub fn checkpoint_bytes(plan: &Plan) -> u64 {
+    let bytes = match plan.device.arithmetic {
+        Arithmetic::Bf16 => 2 + 4 + 4 + 4,
+        Arithmetic::Fp32 => 4 + 4 + 4,
+    };
+    names::total(&plan.model.config) * bytes
+}
+
+/// Refuses a run whose first checkpoint would find no room.
+///
+/// # Errors
+/// Less free space than a checkpoint takes.
+pub(super) fn check_room(plan: &Plan) -> anyhow::Result<()> {
+    let needed = checkpoint_bytes(plan);
+    let existing = plan.output.ancestors().find(|folder| folder.is_dir());
+    let existing = existing.unwrap_or_else(|| Path::new(if plan.output.is_absolute() { "/" } else { "." }));
+    // A file system that does not say is not refused.
+    let Ok(disk) = rustix::fs::statvfs(existing) else { return Ok(()) };
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if free < needed {
+        bail!(
+            "{}: {} free, and a checkpoint takes {}: make room, or name another run.output",
+            plan.output.display(),
+            size(free),
+            size(needed)
+        );
+    }
+    Ok(())
+}

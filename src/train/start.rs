@@ -1,0 +1,154 @@
+//! The three ways a run begins: with weights alone, with weights and moments, or where it stopped.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Context as _, bail};
+use tch::{Device, Kind};
+
+use super::step::Engine;
+use crate::checkpoint::{self, MODEL, State, find};
+use crate::ffi;
+use crate::hf;
+use crate::metrics::throughput;
+use crate::model::decoder::Decoder;
+use crate::model::parameters::Parameters;
+use crate::optim::adamw::{AdamW, Settings};
+use crate::plan::{Arithmetic, Compute, Plan, Weights};
+
+/// Where a run goes on from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// The newest checkpoint in its own folder that verifies, if there is one.
+    Auto,
+    /// None: it begins, and its folder must hold no checkpoint.
+    Never,
+    /// This checkpoint, or the newest of this run.
+    From(PathBuf),
+}
+
+impl FromStr for Resume {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "auto" => Self::Auto,
+            "never" => Self::Never,
+            path => Self::From(path.into()),
+        })
+    }
+}
+
+/// The checkpoint that `resume` stands for, and a line for each that was passed over.
+///
+/// # Errors
+/// A checkpoint that was named and is not one, checkpoints that a run told to begin anew would bury.
+pub fn choose(resume: &Resume, output: &Path) -> anyhow::Result<(Option<PathBuf>, Vec<String>)> {
+    match resume {
+        Resume::From(path) => Ok((Some(find::named(path)?), Vec::new())),
+        Resume::Never => match find::all(output)?.last() {
+            None => Ok((None, Vec::new())),
+            Some((_, folder)) => bail!(
+                "{}: a run has left checkpoints here, and --resume never begins another: remove them, name another \
+                 run.output, or go on with --resume auto",
+                folder.display()
+            ),
+        },
+        Resume::Auto => {
+            let (found, skipped) = find::newest(output)?;
+            let lines = skipped.iter().map(|one| format!("passed over {}: {}", one.folder.display(), one.reason));
+            let lines: Vec<_> = lines.collect();
+            if found.is_none() && !lines.is_empty() {
+                bail!(
+                    "no checkpoint in {} can be believed, and beginning anew would bury them:\n  {}\nremove them, or name \
+                     another run.output",
+                    output.display(),
+                    lines.join("\n  ")
+                );
+            }
+            Ok((found, lines))
+        }
+    }
+}
+
+/// The device that a plan computes on.
+#[must_use]
+pub fn device(plan: &Plan) -> Device {
+    match plan.device.compute {
+        Compute::Cpu => Device::Cpu,
+        Compute::Cuda(index) => Device::Cuda(index),
+    }
+}
+
+/// Peak FLOP/s of the device that a plan computes on, where it is known.
+#[must_use]
+pub fn peak_flops(plan: &Plan) -> Option<f64> {
+    let Compute::Cuda(index) = plan.device.compute else { return None };
+    throughput::peak(&ffi::cuda_device(index)?.0, plan.device.arithmetic)
+}
+
+/// The most bytes that the device of a plan has had in use; `None` for the CPU.
+#[must_use]
+pub fn peak_memory(plan: &Plan) -> Option<u64> {
+    let Compute::Cuda(index) = plan.device.compute else { return None };
+    Some(ffi::cuda_peak_memory(index))
+}
+
+/// The model and optimizer of `plan`, with the contents of `checkpoint` where there is one.
+///
+/// # Errors
+/// Weights that cannot be read or do not fit, more memory than there is.
+pub fn engine(plan: &Plan, checkpoint: Option<&Path>) -> anyhow::Result<Engine> {
+    let device = device(plan);
+    let kind = match plan.device.arithmetic {
+        Arithmetic::Bf16 => Kind::BFloat16,
+        Arithmetic::Fp32 => Kind::Float,
+    };
+    let config = &plan.model.config;
+    let moments = match (checkpoint, &plan.model.weights) {
+        (Some(folder), _) => Some(folder),
+        (None, Weights::WithOptimizer(folder)) => Some(folder.as_path()),
+        (None, _) => None,
+    };
+    let masters = match (moments, &plan.model.weights) {
+        (Some(folder), _) => hf::import::load(&folder.join(MODEL), config, Kind::Float, device)?,
+        (None, Weights::Folder(folder) | Weights::WithOptimizer(folder)) => {
+            hf::import::load(folder, config, Kind::Float, device)?
+        }
+        (None, Weights::Fresh) => Parameters::fresh(config, plan.seed, Kind::Float, device)?,
+    };
+    let reduced = masters.tensors().iter().map(|master| master.f_to_kind(kind)).collect::<Result<_, _>>()?;
+    let parameters = Parameters::new(masters.specs().to_vec(), reduced)?;
+    let settings = Settings {
+        beta1: plan.optimizer.beta1,
+        beta2: plan.optimizer.beta2,
+        eps: plan.optimizer.eps,
+        weight_decay: plan.optimizer.weight_decay,
+        clip_norm: (plan.optimizer.clip_norm > 0.0).then_some(plan.optimizer.clip_norm),
+    };
+    let mut optimizer = AdamW::new(&parameters, &masters, settings)?;
+    drop(masters);
+    if let Some(folder) = moments {
+        checkpoint::load::optimizer(folder, &parameters, &mut optimizer).with_context(|| {
+            format!("{}: the optimizer's state does not fit this model in this precision", folder.display())
+        })?;
+    }
+    let decoder = Decoder::new(config, &parameters, plan.model.recompute_layers)?;
+    Ok(Engine::new(parameters, decoder, optimizer, plan.optimizer.z_loss))
+}
+
+/// The state of a checkpoint that a run goes on from; refused where its model is not the plan's.
+///
+/// # Errors
+/// Another model, or a state that cannot be read.
+pub fn state(plan: &Plan, checkpoint: &Path) -> anyhow::Result<State> {
+    let stored = hf::config::read(&checkpoint.join(MODEL))?;
+    if stored != plan.model.config {
+        bail!(
+            "{}: a checkpoint of another model than the recipe's: its config.json differs from that of model.from or \
+             model.config",
+            checkpoint.display()
+        );
+    }
+    Ok(State::read(checkpoint)?)
+}

@@ -1,0 +1,134 @@
+//! One optimizer step: forward and backward over its micro-batches, then the update.
+//!
+//! B rows of a micro-batch, T tokens a row, N = B x T, S sources.
+
+use tch::{Device, Kind, TchError, Tensor};
+
+use crate::corpus::batch::Batch;
+use crate::ffi;
+use crate::model::batch::TokenBatch;
+use crate::model::decoder::Decoder;
+use crate::model::loss::LossOutput;
+use crate::model::parameters::Parameters;
+use crate::optim::adamw::AdamW;
+
+/// A model with its optimizer.
+#[derive(Debug)]
+pub struct Engine {
+    /// The weights, in the precision that computes.
+    pub parameters: Parameters,
+    /// The model over them.
+    pub decoder: Decoder,
+    /// Moments and master weights.
+    pub optimizer: AdamW,
+    z_loss: f64,
+    /// fp32 sums of the gradients, where those of several micro-batches would be added in less.
+    sums: Vec<Tensor>,
+}
+
+/// What a step found; on the device, to be read only where it is shown.
+#[derive(Debug)]
+pub struct Step {
+    /// Global norm of the gradients before clipping, fp32.
+    pub norm: Tensor,
+    /// 1 where the update was skipped because norm or loss is not finite, else 0; fp32.
+    pub skipped: Tensor,
+    /// `[S, 2]` fp32: of each source the weighted sum of its negative log-likelihoods, and the sum of those weights.
+    pub by_source: Tensor,
+}
+
+impl Engine {
+    /// Puts a model and its optimizer together.
+    #[must_use]
+    pub fn new(parameters: Parameters, decoder: Decoder, optimizer: AdamW, z_loss: f64) -> Self {
+        Self { parameters, decoder, optimizer, z_loss, sums: Vec::new() }
+    }
+
+    /// One update at learning rate `lr` by the mean loss over `trained`, the sum of all loss weights of the global batch.
+    ///
+    /// Returns `None`, with nothing changed, where `stopped` says so between two micro-batches.
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses, such as more memory than there is.
+    pub fn step(
+        &mut self,
+        micro: &[Batch],
+        trained: f64,
+        lr: f64,
+        sources: usize,
+        stopped: impl Fn() -> bool,
+    ) -> Result<Option<Step>, TchError> {
+        let device = self.parameters.device();
+        let scale = if trained > 0.0 { 1.0 / trained } else { 1.0 };
+        let summed = micro.len() > 1 && self.parameters.kind() != Kind::Float;
+        let mut loss = Tensor::f_zeros([0_i64; 0], (Kind::Float, device))?;
+        let mut by_source = Tensor::f_zeros([sources as i64, 2], (Kind::Float, device))?;
+        for (at, batch) in micro.iter().enumerate() {
+            if stopped() {
+                ffi::forget_gradients(self.parameters.tensors())?;
+                return Ok(None);
+            }
+            let tokens = TokenBatch::to_device(batch, device)?;
+            let found = self.decoder.loss_and_backward(&tokens, self.z_loss, scale);
+            loss += found.sum.detach();
+            add_by_source(&mut by_source, &found, &tokens, batch, device)?;
+            if summed {
+                self.sum_gradients(at == 0)?;
+            }
+        }
+        let gradients = if summed { std::mem::take(&mut self.sums) } else { self.gradients() };
+        let update = self.optimizer.step(&gradients, &loss, lr)?;
+        if summed {
+            self.sums = gradients;
+        }
+        ffi::forget_gradients(self.parameters.tensors())?;
+        Ok(Some(Step { norm: update.norm, skipped: update.skipped, by_source }))
+    }
+
+    /// The loss of rows that are not trained on, in the same form as [`Step::by_source`].
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses.
+    pub fn evaluate(&self, batch: &Batch, sources: usize) -> Result<Tensor, TchError> {
+        let device = self.parameters.device();
+        let tokens = TokenBatch::to_device(batch, device)?;
+        let found = self.decoder.loss(&tokens, 0.0);
+        let mut by_source = Tensor::f_zeros([sources as i64, 2], (Kind::Float, device))?;
+        add_by_source(&mut by_source, &found, &tokens, batch, device)?;
+        Ok(by_source)
+    }
+
+    fn gradients(&self) -> Vec<Tensor> {
+        self.parameters.tensors().iter().map(Tensor::grad).collect()
+    }
+
+    /// Moves this micro-batch's gradients into the fp32 sums.
+    fn sum_gradients(&mut self, first: bool) -> Result<(), TchError> {
+        let gradients = self.gradients();
+        if self.sums.is_empty() {
+            let wide = gradients.iter().map(|gradient| gradient.f_to_kind(Kind::Float));
+            self.sums = wide.collect::<Result<_, _>>()?;
+        } else if first {
+            ffi::copy_all(&self.sums, &gradients)?;
+        } else {
+            ffi::accumulate(&self.sums, &gradients)?;
+        }
+        ffi::forget_gradients(self.parameters.tensors())
+    }
+}
+
+/// Adds a micro-batch's losses to those of the sources its rows came from.
+fn add_by_source(
+    by_source: &mut Tensor,
+    found: &LossOutput,
+    tokens: &TokenBatch,
+    batch: &Batch,
+    device: Device,
+) -> Result<(), TchError> {
+    let sources: Vec<i64> = batch.sources.iter().map(|source| i64::from(*source)).collect();
+    let sources = Tensor::f_from_slice(&sources)?.f_to_device(device)?; // [B]
+    let rows = |x: &Tensor| x.f_view([batch.rows as i64, batch.length as i64])?.f_sum_dim_intlist(1, false, Kind::Float);
+    let sums = Tensor::f_stack(&[rows(&(&found.nll * &tokens.weights))?, rows(&tokens.weights)?], 1)?; // [B, 2]
+    *by_source = by_source.f_index_add(0, &sources, &sums)?;
+    Ok(())
+}
