@@ -19,6 +19,7 @@ pub mod ffi;
 pub mod forge;
 pub mod hf;
 pub mod model;
+pub mod metrics;
 pub mod optim;
 pub mod plan;
 pub mod recipe;

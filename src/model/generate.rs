@@ -1,6 +1,6 @@
 //! Text out of a model, a token at a time: enough to look at what it has learned, not a server.
 
-use tch::{Device, Kind, TchError, Tensor};
+use tch::{Device, Kind, TchError};
 
 use super::batch::TokenBatch;
 use super::decoder::Decoder;

@@ -28,7 +28,8 @@ use self::stop::Stop;
 use crate::checkpoint::State;
 use crate::corpus::loader::Position;
 use crate::metrics::table;
-use crate::metrics::{Reporter, Settings, Validation};
+use crate::metrics::Validation;
+use crate::metrics::reporter::{Reporter, Settings};
 use crate::plan::Plan;
 
 /// What a user asks for besides the plan.

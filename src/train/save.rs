@@ -8,7 +8,7 @@ use anyhow::bail;
 use super::step::Engine;
 use crate::checkpoint::{State, retention, save};
 use crate::hf::names;
-use crate::metrics::Reporter;
+use crate::metrics::reporter::Reporter;
 use crate::plan::{Arithmetic, Plan};
 use crate::recipe::quantity::Interval;
 use crate::forge::progress::size;

@@ -10,7 +10,8 @@ use super::stop::Stop;
 use crate::checkpoint::State;
 use crate::checkpoint::state::HeldOut;
 use crate::corpus::batch::Batch;
-use crate::metrics::{Reporter, SourceLoss, Validation};
+use crate::metrics::reporter::Reporter;
+use crate::metrics::{SourceLoss, Validation};
 use crate::plan::Plan;
 
 /// The loss on at most `validation.sequences` held-out rows of each source, spread evenly over what is held out; the same

@@ -1,0 +1,322 @@
+//! `hephaestus-train`, driven as a user drives it, on a corpus of a few hundred sentences and a model of a few thousand
+//! weights.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command as Program, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use assert_cmd::Command;
+use serde_json::Value;
+use tempfile::TempDir;
+
+const CONFIG: &str = r#"{
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 320, "hidden_size": 32,
+    "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "tie_word_embeddings": true, "eos_token_id": 0,
+    "bos_token_id": 0
+}"#;
+
+const RECIPE: &str = "
+version: 1
+run: { name: small, output: out, seed: 3 }
+model: { config: config.json }
+tokenizer: tok
+data:
+  sequence_length: 32
+  sources:
+    prose: { path: corpora/prose, held_out: 10% }
+    code: { path: corpora/code, held_out: 10% }
+batch: { sequences: 8, micro_sequences: 4 }
+stages:
+  - name: first
+    steps: 7
+    mixture: { prose: 2, code: 1 }
+    schedule: { kind: constant, peak: 1e-2, warmup: 2 }
+  - name: second
+    steps: 5
+    mixture: { prose: 1, code: 3 }
+    schedule: { kind: linear, peak: 1e-2, start: continue }
+checkpoint: { every: 4, keep_last: 10 }
+validation: { every: 6, sequences: 4 }
+logging: { every: 1 }
+device: { kind: cpu, precision: fp32, threads: 1 }
+";
+
+fn program(name: &str) -> PathBuf {
+    match name {
+        "forge" => env!("CARGO_BIN_EXE_hephaestus-forge").into(),
+        "export" => env!("CARGO_BIN_EXE_hephaestus-export").into(),
+        _ => env!("CARGO_BIN_EXE_hephaestus-train").into(),
+    }
+}
+
+/// Tokenizer and corpora, made once for all tests of this process.
+fn material() -> &'static Path {
+    static MATERIAL: OnceLock<TempDir> = OnceLock::new();
+    let made = MATERIAL.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let line = |text: String| format!("{}\n", serde_json::json!({ "text": text }));
+        let words = ["iron", "hammer", "forge", "anvil", "spark", "steel", "coal", "tongs"];
+        let word = |n: usize| words[n * n * 7 % 8];
+        let prose = (0..300).map(|n| {
+            line((0..3 + n % 9).map(|m| format!("The {} meets the {}. ", word(n + m), word(n * m + 3))).collect())
+        });
+        let code = (0..200).map(|n| {
+            line(format!("def {0}_{n}(x):\n    return {0}(x, {1}) + {2}\n", word(n), n % 10, word(n + 5)).repeat(1 + n % 4))
+        });
+        fs_err::write(folder.path().join("prose.jsonl"), prose.collect::<String>()).unwrap();
+        fs_err::write(folder.path().join("code.jsonl"), code.collect::<String>()).unwrap();
+        fs_err::write(folder.path().join("config.json"), CONFIG).unwrap();
+        let forge = |arguments: &[&str]| {
+            Command::new(program("forge")).current_dir(folder.path()).args(arguments).assert().success();
+        };
+        forge(&["tokenizer", "prose.jsonl", "code.jsonl", "--reader", "jsonl", "--vocab-size", "320", "-o", "tok"]);
+        for name in ["prose", "code"] {
+            let (input, output) = (format!("{name}.jsonl"), format!("corpora/{name}"));
+            forge(&["tokenize", &input, "--reader", "jsonl", "--tokenizer", "tok", "-o", &output]);
+        }
+        folder
+    });
+    made.path()
+}
+
+/// A private folder with the material and the recipe in it.
+fn workshop() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["tok", "corpora", "config.json"] {
+        let run = Program::new("cp").arg("-r").arg(material().join(name)).arg(folder.path()).status().unwrap();
+        assert!(run.success());
+    }
+    fs_err::write(folder.path().join("cpt.yaml"), RECIPE).unwrap();
+    folder
+}
+
+fn train(folder: &TempDir) -> Command {
+    let mut command = Command::new(program("train"));
+    command.current_dir(folder.path()).args(["--recipe", "cpt.yaml"]);
+    command
+}
+
+/// Runs to the end; returns stdout and stderr.
+fn succeed(folder: &TempDir, arguments: &[&str]) -> (String, String) {
+    let run = train(folder).args(arguments).assert().success();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (text(&run.get_output().stdout), text(&run.get_output().stderr))
+}
+
+fn fail(folder: &TempDir, arguments: &[&str]) -> String {
+    let run = train(folder).args(arguments).assert().failure().code(1);
+    String::from_utf8(run.get_output().stderr.clone()).unwrap()
+}
+
+/// The training records of a run by step; a later one of the same step counts.
+fn losses(folder: &TempDir, output: &str) -> BTreeMap<u64, Value> {
+    let text = fs_err::read_to_string(folder.path().join(output).join("metrics.jsonl")).unwrap();
+    let records = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let kept = ["loss", "grad_norm", "lr", "tokens", "sources"];
+    records
+        .filter(|record| record["event"] == "train")
+        .map(|record| (record["step"].as_u64().unwrap(), kept.iter().map(|key| record[*key].clone()).collect()))
+        .collect()
+}
+
+/// Every file of a checkpoint but the recipe, which may name another output.
+fn bytes(checkpoint: &Path) -> BTreeMap<String, Vec<u8>> {
+    ["model/model.safetensors", "model/config.json", "optimizer.safetensors", "state.json"]
+        .map(|name| (name.to_owned(), fs_err::read(checkpoint.join(name)).unwrap()))
+        .into()
+}
+
+fn assert_same(folder: &TempDir, one: &str, other: &str) {
+    let read = |output: &str| bytes(&folder.path().join(output).join("step-12"));
+    let (one_bytes, other_bytes) = (read(one), read(other));
+    for (name, bytes) in &one_bytes {
+        assert!(*bytes == other_bytes[name], "{name} differs between {one} and {other}");
+    }
+    assert_eq!(losses(folder, one), losses(folder, other), "losses of {one} and {other}");
+}
+
+#[test]
+fn stopped_killed_and_resumed_runs_are_the_undisturbed_one_bit_for_bit() {
+    let folder = workshop();
+    succeed(&folder, &[]);
+    // Stopped in the first stage, at its end, and in the second; each time between two checkpoints.
+    for step in ["3", "7", "9"] {
+        let (out, _) = succeed(&folder, &["--set", "run.output=stopped", "--stop-at", step]);
+        assert!(out.starts_with(&format!("stopped: stopped/step-{step};")), "{out}");
+    }
+    let (out, err) = succeed(&folder, &["--set", "run.output=stopped"]);
+    assert!(out.starts_with("finished: stopped/step-12") && err.contains("going on from stopped/step-9"), "{out}{err}");
+    assert_same(&folder, "out", "stopped");
+
+    // Killed after the first checkpoint appeared, wherever it then was.
+    let mut killed = Program::new(program("train"));
+    killed.current_dir(folder.path()).args(["--recipe", "cpt.yaml", "--set", "run.output=killed"]);
+    let mut killed = killed.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while !folder.path().join("killed/step-4").is_dir() && killed.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    succeed(&folder, &["--set", "run.output=killed"]);
+    assert_same(&folder, "out", "killed");
+}
+
+#[test]
+fn ctrl_c_saves_where_it_stands_and_says_how_to_go_on() {
+    let folder = workshop();
+    let mut run = Program::new(program("train"));
+    run.current_dir(folder.path()).args(["--recipe", "cpt.yaml", "--set", "stages.0.steps=100000"]);
+    let run = run.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    while !folder.path().join("out/step-4").is_dir() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(Program::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap().success());
+    let ended = run.wait_with_output().unwrap();
+    let out = String::from_utf8(ended.stdout).unwrap();
+    assert_eq!(ended.status.code(), Some(130), "{out}");
+    let saved = out.strip_prefix("stopped: ").and_then(|out| out.split_once(';')).unwrap().0;
+    assert!(folder.path().join(saved).join("manifest.json").is_file(), "{out}");
+}
+
+#[test]
+fn another_split_into_micro_batches_changes_only_rounding() {
+    let folder = workshop();
+    succeed(&folder, &[]);
+    succeed(&folder, &["--set", "run.output=split", "--set", "batch.micro_sequences=2", "--stop-at", "5"]);
+    succeed(&folder, &["--set", "run.output=split", "--set", "batch.micro_sequences=8"]);
+    let (whole, split) = (losses(&folder, "out"), losses(&folder, "split"));
+    assert_eq!(whole.len(), 12);
+    for (step, record) in &whole {
+        let loss = |record: &Value| record[0].as_f64().unwrap();
+        let difference = (loss(record) - loss(&split[step])).abs() / loss(record);
+        assert!(difference < 1e-6, "step {step}: relative difference {difference:e}");
+    }
+}
+
+#[test]
+fn every_source_is_validated_before_and_after_and_learns() {
+    let folder = workshop();
+    let (_, err) = succeed(&folder, &["--set", "stages.0.steps=40"]);
+    let table = err.lines().skip_while(|line| !line.contains("before")).collect::<Vec<_>>().join("\n");
+    assert!(table.contains("prose") && table.contains("code") && table.contains("learned"), "{err}");
+    let metrics = fs_err::read_to_string(folder.path().join("out/metrics.jsonl")).unwrap();
+    assert!(metrics.contains(r#""event":"validation""#), "{metrics}");
+}
+
+#[test]
+fn a_run_that_is_finished_stays_as_it_is() {
+    let folder = workshop();
+    succeed(&folder, &[]);
+    let before = bytes(&folder.path().join("out/step-12"));
+    let (out, _) = succeed(&folder, &[]);
+    assert!(out.starts_with("finished: out/step-12"), "{out}");
+    assert!(before == bytes(&folder.path().join("out/step-12")));
+    let err = fail(&folder, &["--resume", "never"]);
+    assert!(err.contains("out/step-12: a run has left checkpoints here, and --resume never begins another"), "{err}");
+}
+
+#[test]
+fn weights_alone_and_weights_with_moments_begin_a_new_schedule() {
+    let folder = workshop();
+    succeed(&folder, &[]);
+    let from = ["--set", "model={from: out/step-12}", "--set", "run.output=next"];
+    succeed(&folder, &from);
+    let keep = ["--set", "model={from: out/step-12, keep_optimizer: true}", "--set", "run.output=kept"];
+    succeed(&folder, &keep);
+    let (first, next, kept) = (losses(&folder, "out"), losses(&folder, "next"), losses(&folder, "kept"));
+    // Both begin where the first run ended and are the same until an update has been made with other moments.
+    assert!(next[&1][0].as_f64() < first[&1][0].as_f64().map(|loss| loss - 0.5), "{next:?}");
+    assert_eq!(next[&1], kept[&1]);
+    assert_ne!(next[&3], kept[&3]);
+    assert_eq!(first[&1][2], next[&1][2], "the schedule begins anew");
+}
+
+#[test]
+fn bf16_runs_resume_bit_for_bit_from_their_fp32_masters() {
+    let folder = workshop();
+    let bf16 = ["--set", "device.precision=bf16"];
+    succeed(&folder, &bf16);
+    let stopped = ["--set", "device.precision=bf16", "--set", "run.output=stopped"];
+    succeed(&folder, &[&stopped[..], &["--stop-at", "5"]].concat());
+    succeed(&folder, &stopped);
+    assert_same(&folder, "out", "stopped");
+    // The export in fp32 is of the masters, which bf16 rounds.
+    for dtype in ["fp32", "bf16"] {
+        let mut export = Command::new(program("export"));
+        export.current_dir(folder.path()).args(["out", dtype, "--dtype", dtype]).assert().success();
+    }
+    let size = |dtype: &str| fs_err::metadata(folder.path().join(dtype).join("model.safetensors")).unwrap().len();
+    assert!(size("fp32") > 2 * size("bf16") - 5000);
+}
+
+#[test]
+fn losses_that_are_not_finite_stop_the_run_and_leave_its_checkpoints() {
+    let folder = workshop();
+    let err = fail(&folder, &["--set", "stages.0.schedule.peak=1e30", "--set", "stages.1.schedule.peak=1e30"]);
+    assert!(err.contains("updates were skipped, because the loss or a gradient was not finite"), "{err}");
+    assert!(err.contains("the last good checkpoint is out/step-4") || err.contains("there is no checkpoint"), "{err}");
+}
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over_and_named() {
+    let folder = workshop();
+    succeed(&folder, &["--stop-at", "8"]);
+    let damaged = folder.path().join("out/step-8/optimizer.safetensors");
+    let mut contents = fs_err::read(&damaged).unwrap();
+    let middle = contents.len() / 2;
+    contents[middle] ^= 1;
+    fs_err::write(&damaged, &contents).unwrap();
+    let (_, err) = succeed(&folder, &[]);
+    assert!(err.contains("passed over out/step-8: out/step-8/optimizer.safetensors: its contents have changed"), "{err}");
+    assert!(err.contains("going on from out/step-4"), "{err}");
+    fs_err::write(folder.path().join("out/step-12/state.json"), "{}").unwrap();
+    let err = fail(&folder, &["--resume", "out/step-12"]);
+    assert!(err.contains("out/step-12/state.json: 2 bytes, expected"), "{err}");
+}
+
+#[test]
+fn a_resumed_run_refuses_other_data_in_its_place() {
+    let folder = workshop();
+    succeed(&folder, &["--stop-at", "4"]);
+    let err = fail(&folder, &["--set", "data.sequence_length=16"]);
+    assert!(err.contains("the run was begun with data.sequence_length 32, the recipe says 16"), "{err}");
+    for extension in ["bin", "idx", "manifest.json"] {
+        let corpora = folder.path().join("corpora");
+        fs_err::copy(corpora.join(format!("prose.{extension}")), corpora.join(format!("code.{extension}"))).unwrap();
+    }
+    let err = fail(&folder, &[]);
+    assert!(err.contains("corpora/code: source code is not the corpus the run has read from so far"), "{err}");
+}
+
+#[test]
+fn a_full_disk_loses_nothing_that_was_saved() {
+    let folder = workshop();
+    let disk = folder.path().join("disk");
+    fs_err::create_dir(&disk).unwrap();
+    let mount = Program::new("mount").args(["-t", "tmpfs", "-o", "size=900k", "tmpfs"]).arg(&disk).output();
+    if !mount.is_ok_and(|run| run.status.success()) {
+        eprintln!("SKIPPED a_full_disk_loses_nothing_that_was_saved: mounting a small tmpfs needs root");
+        return;
+    }
+    struct Unmount(PathBuf);
+    impl Drop for Unmount {
+        fn drop(&mut self) {
+            let _ = Program::new("umount").arg(&self.0).status();
+        }
+    }
+    let _unmount = Unmount(disk.clone());
+    // Room for one checkpoint, not for two.
+    let err = fail(&folder, &["--set", "run.output=disk/run"]);
+    assert!(err.contains("the checkpoint of step 8 could not be written; the last one is disk/run/step-4"), "{err}");
+    assert!(err.contains("No space left on device"), "{err}");
+    let left: Vec<_> = fs_err::read_dir(disk.join("run")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().any(|name| name == "step-4"), "{left:?}");
+    assert!(!left.iter().any(|name| name.to_string_lossy().contains("writing")), "{left:?}");
+    // And where there is no room for the first one, nothing is begun.
+    fs_err::write(disk.join("ballast"), vec![0; 300_000]).unwrap();
+    let err = fail(&folder, &["--set", "run.output=disk/other"]);
+    assert!(err.contains("free, and a checkpoint takes"), "{err}");
+}
