@@ -15,6 +15,7 @@ pub mod corpus;
 pub mod ffi;
 pub mod forge;
 pub mod hf;
+pub mod metrics;
 pub mod model;
 pub mod optim;
 pub mod plan;
