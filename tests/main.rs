@@ -3,5 +3,6 @@ mod corpus;
 mod export;
 mod forge;
 mod hf;
+mod metrics;
 mod native;
 mod parity;

@@ -7,7 +7,7 @@ use fs_err::{File, OpenOptions};
 
 /// A file that holds whole records up to its end, whatever failed.
 #[derive(Debug)]
-pub struct Appended {
+pub(super) struct Appended {
     file: File,
     length: u64,
 }
@@ -17,7 +17,7 @@ impl Appended {
     ///
     /// # Errors
     /// `AlreadyExists` where there is one, or what the system refuses.
-    pub fn create(path: &Path) -> io::Result<Self> {
+    pub(super) fn create(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().append(true).create_new(true).open(path)?;
         Ok(Self { file, length: 0 })
     }
@@ -27,7 +27,7 @@ impl Appended {
     ///
     /// # Errors
     /// What the system refuses.
-    pub fn lines(path: &Path) -> io::Result<Self> {
+    pub(super) fn lines(path: &Path) -> io::Result<Self> {
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
         let found = file.metadata()?.len();
         let length = end_of_last_line(&mut file, found)?;
@@ -41,7 +41,7 @@ impl Appended {
     ///
     /// # Errors
     /// What the system refuses.
-    pub fn append(&mut self, record: &[u8]) -> io::Result<()> {
+    pub(super) fn append(&mut self, record: &[u8]) -> io::Result<()> {
         if let Err(error) = self.file.write_all(record) {
             // The first error is the one to tell; a file that cannot be cut either is repaired at the next opening.
             let _ = self.file.set_len(self.length);
@@ -55,7 +55,7 @@ impl Appended {
     ///
     /// # Errors
     /// What the system refuses.
-    pub fn sync(&self) -> io::Result<()> {
+    pub(super) fn sync(&self) -> io::Result<()> {
         self.file.sync_all()
     }
 }

@@ -104,9 +104,8 @@ impl EventFile {
 /// A file that no other has made: runs that start within one second on one host get a number behind the name.
 fn create(folder: &Path) -> io::Result<Appended> {
     let name = format!("events.out.tfevents.{:010}.{}", now() as u64, host());
-    let path = |number: u32| -> PathBuf {
-        folder.join(if number == 0 { name.clone() } else { format!("{name}.{number}") })
-    };
+    let path =
+        |number: u32| -> PathBuf { folder.join(if number == 0 { name.clone() } else { format!("{name}.{number}") }) };
     let mut number = 0;
     loop {
         match Appended::create(&path(number)) {
