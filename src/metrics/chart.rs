@@ -220,8 +220,7 @@ impl Axis {
         let large = |unit: f64| self.step >= unit / 10.0 && self.high.abs().max(self.low.abs()) >= unit;
         let (unit, name) = units.into_iter().find(|(unit, _)| large(*unit)).unwrap_or((1.0, ""));
         let decimals = (-(self.step / unit).log10() - 1e-9).ceil().max(0.0) as usize;
-        let number = format!("{:.decimals$}", value / unit);
-        if value == 0.0 { number } else { number + name }
+        if value == 0.0 { "0".to_owned() } else { format!("{:.decimals$}{name}", value / unit) }
     }
 }
 
@@ -248,12 +247,12 @@ mod tests {
         assert_eq!(labels(&[0.0, 6_553_600.0], 8), "0 1M 2M 3M 4M 5M 6M 7M");
         assert_eq!(labels(&[0.0, 1_200_000.0], 6), "0 0.2M 0.4M 0.6M 0.8M 1.0M 1.2M");
         assert_eq!(labels(&[3.001, 3.004], 6), "3.0010 3.0015 3.0020 3.0025 3.0030 3.0035 3.0040");
-        assert_eq!(labels(&[-1.0, 1.0], 4), "-1.0 -0.5 0.0 0.5 1.0");
+        assert_eq!(labels(&[-1.0, 1.0], 4), "-1.0 -0.5 0 0.5 1.0");
     }
 
     #[test]
     fn nothing_to_draw_and_a_single_value_still_make_a_chart() {
-        assert_eq!(labels(&[], 4), "0.0 0.5 1.0");
+        assert_eq!(labels(&[], 4), "0 0.5 1.0");
         assert_eq!(labels(&[4.0], 4), "2 3 4 5 6");
         for curves in [vec![], vec![("none".to_owned(), vec![])], vec![("one".to_owned(), vec![(1.0, f64::NAN)])]] {
             assert!(!svg(&curves, "t", "x", "y").contains("NaN"));
@@ -276,7 +275,7 @@ mod tests {
         let picture = svg(&curves, "\"t\"", "x", "y");
         assert!(picture.contains("a &lt;source&gt; &amp; 8</text>"));
         assert!(picture.contains("<title>&quot;t&quot;</title>"));
-        assert_eq!(legend(&curves).1, 2.0 * LEGEND_ROW);
+        assert_eq!(legend(&curves).1, 3.0 * LEGEND_ROW);
         assert!(picture.contains("c0 dashed"));
     }
 }

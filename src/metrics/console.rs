@@ -158,9 +158,9 @@ impl Columns {
 
     fn validation(&mut self, validation: &Validation) -> Vec<String> {
         let name = validation.sources.iter().map(|source| source.name.chars().count()).max().unwrap_or(0);
-        let source = |source: &super::SourceLoss| {
+        let mut source = |source: &super::SourceLoss| {
             let mut line = String::new();
-            self.put(&mut line, "valid", &validation.step.to_string(), 0);
+            self.put(&mut line, "validation step", &validation.step.to_string(), 0);
             let _ = write!(line, "{:<name$}  ", source.name);
             self.put(&mut line, "loss", &format!("{:.4}", source.loss), 6);
             self.put(&mut line, "ppl", &perplexity(source.perplexity()), 5);
@@ -168,6 +168,8 @@ impl Columns {
             line.truncate(line.trim_end().len());
             line
         };
+        // Once for the widths that all lines share, once for the lines.
+        validation.sources.iter().for_each(|of| drop(source(of)));
         validation.sources.iter().map(source).collect()
     }
 
@@ -262,6 +264,12 @@ mod tests {
         let lines = lines.map(|progress| columns.progress(&progress));
         assert!(!lines.concat().contains('\x1b'));
         insta::assert_snapshot!(lines.join("\n"), @r"
+        step  10/400  loss 11.7612  grad_norm 0.91  lr 3.00e-4  tps 12,345  mem 3.10 GB  tokens  164k  data  0.0 %  eta  2m 10s
+        step  20/400  loss  9.5000  grad_norm 0.91  lr 3.00e-4  tps 12,345  mem 3.10 GB  tokens  328k  data  0.0 %  eta  2m 10s
+        step 100/400  loss  3.2184  grad_norm 4.0e-3  lr 3.00e-4  tps  9,876  mem 3.10 GB  tokens 1.64M  data 12.5 %  eta  2m 10s
+        step 110/400  loss  3.2184  grad_norm   0.91  lr 3.00e-4  tps 12,345  mem 3.10 GB  tokens 1.80M  data  0.0 %  eta      7s
+        step 120/400  loss  3.2184  grad_norm   0.91  lr 3.00e-4  tps 12,345  mfu 41.2 %  mem 78.4 GB  tokens 1.97M  data  0.0 %  eta  2m 10s
+        step 120/400  loss     NaN  grad_norm    inf  lr 3.00e-4  tps 12,345  mfu 41.2 %  mem 78.4 GB  tokens 1.97M  data  0.0 %  eta  2m 10s  skipped 2
         ");
     }
 
@@ -271,6 +279,8 @@ mod tests {
         let sources = vec![source("tool_docs", 2.1025), source("code", 11.5)];
         let lines = Columns::default().validation(&Validation { step: 200, tokens: 1, sources });
         insta::assert_snapshot!(lines.join("\n"), @r"
+        validation step 200  tool_docs  loss  2.1025  ppl 8.187  tokens 32.8k
+        validation step 200  code       loss 11.5000  ppl 98716  tokens 32.8k
         ");
     }
 

@@ -98,8 +98,15 @@ mod tests {
     #[test]
     fn the_table_says_what_was_learned_kept_and_forgotten() {
         let before = validation(&[("tool_docs", 4.1234), ("code", 2.5), ("text", 3.0), ("gone", 1.0)]);
-        let after = validation(&[("tool_docs", 2.0), ("code", 2.505), ("text", 3.01), ("new", 12.5)]);
+        let after = validation(&[("tool_docs", 2.0), ("code", 2.505), ("text", 3.02), ("new", 12.5)]);
         insta::assert_snapshot!(before_and_after(&before, &after), @r"
+        source      loss before     after    change   perplexity before    after
+        ────────────────────────────────────────────────────────────────────────────────────
+        tool_docs        4.1234    2.0000   -2.1234               61.77    7.389   learned
+        code             2.5000    2.5050   +0.0050               12.18    12.24   kept
+        text             3.0000    3.0200   +0.0200               20.09    20.49   forgotten
+        new                   -   12.5000         -                   -   268337
+        gone             1.0000         -         -               2.718        -
         ");
     }
 
