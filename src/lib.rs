@@ -18,6 +18,7 @@ pub mod corpus;
 pub mod ffi;
 pub mod forge;
 pub mod hf;
+pub mod metrics;
 pub mod model;
 pub mod metrics;
 pub mod optim;

@@ -3,6 +3,7 @@ mod corpus;
 mod export;
 mod forge;
 mod hf;
+mod metrics;
 mod native;
 mod parity;
 mod train;

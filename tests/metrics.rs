@@ -1,0 +1,126 @@
+//! What a run wrote, read by others: TensorBoard's own readers.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use hephaestus::metrics::reporter::{Reporter, Settings};
+use hephaestus::metrics::{Progress, SourceLoss, Validation};
+use serde_json::{Value, json};
+
+fn progress(step: u64, loss: f64) -> Progress {
+    Progress {
+        step,
+        steps: 400,
+        stage: "main".to_owned(),
+        tokens: step * 16_384,
+        loss,
+        grad_norm: 0.5,
+        lr: 3e-4,
+        tokens_per_second: 12_345.5,
+        mfu: Some(0.375),
+        memory: 3_100_000_000,
+        waited: 0.125,
+        skipped: 0,
+        sources: vec![("tool docs".to_owned(), loss + 1.0)],
+        eta: Duration::from_secs(130),
+    }
+}
+
+fn validation(step: u64, loss: f64) -> Validation {
+    let sources = vec![SourceLoss { name: "code".to_owned(), loss, tokens: 512 }];
+    Validation { step, tokens: step * 16_384, sources }
+}
+
+fn reporter(output: &Path, from_step: u64) -> Reporter {
+    let settings = Settings { output, name: "test", steps: 400, from_step, tensorboard: true, terminal: false };
+    Reporter::open(&settings).unwrap()
+}
+
+fn read(output: &Path) -> Value {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = root.join(".venv/bin/python");
+    let script = root.join("tests/metrics/read.py");
+    let run = Command::new(&python).arg(script).arg(output.join("tensorboard")).output();
+    let run = run.unwrap_or_else(|error| panic!("{}: {error}; `make setup` installs it", python.display()));
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    serde_json::from_slice(&run.stdout).unwrap()
+}
+
+/// The value that a single-precision number has.
+fn single(value: f64) -> f64 {
+    f64::from(value as f32)
+}
+
+#[test]
+fn tensorboard_reads_what_a_run_wrote_and_forgets_what_a_resume_trains_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("run");
+    let mut first = reporter(&output, 0);
+    first.validation(&validation(0, 9.0)).unwrap();
+    for (step, loss) in [(10, 8.1), (20, 7.2), (30, 6.3)] {
+        first.step(step);
+        first.progress(&progress(step, loss)).unwrap();
+    }
+    first.close().unwrap();
+    // Killed after step 30 while it wrote: the last checkpoint is of step 20.
+    let mut second = reporter(&output, 20);
+    second.progress(&progress(30, 6.25)).unwrap();
+    second.validation(&validation(30, 1.0)).unwrap();
+    second.close().unwrap();
+
+    let seen = read(&output);
+    assert_eq!(
+        seen["files"],
+        json!([
+            { "version": "brain.Event:2", "status": 1, "step": 0, "events": 6 },
+            { "version": "brain.Event:2", "status": 1, "step": 21, "events": 4 },
+        ])
+    );
+    let each = |value: f64| json!([[10, single(value)], [20, single(value)], [30, single(value)]]);
+    let expected = json!({
+        "train/loss": [[10, single(8.1)], [20, single(7.2)], [30, 6.25]],
+        "train/loss/tool docs": [[10, single(9.1)], [20, single(8.2)], [30, 7.25]],
+        "train/grad_norm": each(0.5),
+        "train/lr": each(3e-4),
+        "train/tokens_per_second": each(12_345.5),
+        "train/mfu": each(0.375),
+        "validation/loss/code": [[0, 9.0], [30, 1.0]],
+        "validation/perplexity/code": [[0, single(9_f64.exp())], [30, single(1_f64.exp())]],
+    });
+    for reader in ["old", "new"] {
+        let (seen, expected) = (seen[reader].as_object().unwrap(), expected.as_object().unwrap());
+        assert_eq!(seen.len(), expected.len(), "{reader}: {seen:?}");
+        for (tag, values) in expected {
+            assert_eq!(&seen[tag], values, "{reader}: {tag}");
+        }
+    }
+}
+
+#[test]
+fn tensorboard_reads_on_past_an_event_that_a_killed_run_left_half() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = reporter(folder.path(), 0);
+    first.progress(&progress(10, 8.0)).unwrap();
+    first.progress(&progress(20, 7.0)).unwrap();
+    first.close().unwrap();
+    let events = fs_err::read_dir(folder.path().join("tensorboard")).unwrap().next().unwrap().unwrap().path();
+    let whole = fs_err::read(&events).unwrap();
+    fs_err::write(&events, &whole[..whole.len() - 7]).unwrap();
+    let mut second = reporter(folder.path(), 10);
+    second.progress(&progress(20, 6.0)).unwrap();
+    second.close().unwrap();
+    assert_eq!(read(folder.path())["new"]["train/loss"], json!([[10, 8.0], [20, 6.0]]));
+}
+
+#[test]
+fn an_output_folder_that_cannot_be_made_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs_err::write(&file, "").unwrap();
+    let output = file.join("run");
+    let settings =
+        Settings { output: &output, name: "test", steps: 1, from_step: 0, tensorboard: true, terminal: false };
+    let error = Reporter::open(&settings).unwrap_err().to_string();
+    assert!(error.contains(output.to_str().unwrap()), "{error}");
+}
