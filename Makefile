@@ -14,7 +14,7 @@ endif
 
 .PHONY: demo test build setup audit clean
 
-demo: build .venv/installed  ## a tokenizer and four corpora from real data
+demo: build .venv/installed  ## the whole job on real data
 	recipes/quickstart.sh
 
 test: .venv/installed $(LIBTORCH_READY)  ## every test

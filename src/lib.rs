@@ -20,7 +20,6 @@ pub mod forge;
 pub mod hf;
 pub mod metrics;
 pub mod model;
-pub mod metrics;
 pub mod optim;
 pub mod plan;
 pub mod recipe;

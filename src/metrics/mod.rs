@@ -8,6 +8,7 @@ use std::time::Duration;
 mod append;
 pub mod chart;
 pub mod console;
+pub mod curves;
 pub mod jsonl;
 pub mod memory;
 pub mod reporter;

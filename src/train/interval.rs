@@ -25,7 +25,6 @@ pub struct Interval<'a> {
     /// Updates skipped in a row up to now.
     in_a_row: Tensor,
     steps: u64,
-    unchecked: u64,
     began: Instant,
     waited: Duration,
     /// FLOPs of a trained token, and how many the device can do a second, where that is known.
@@ -46,7 +45,6 @@ impl<'a> Interval<'a> {
             skipped: scalar(),
             in_a_row: scalar(),
             steps: 0,
-            unchecked: 0,
             began: Instant::now(),
             waited: loader.waited(),
             flops: (flops, start::peak_flops(plan)),
@@ -58,20 +56,14 @@ impl<'a> Interval<'a> {
     /// # Errors
     /// Whatever libtorch refuses.
     pub fn add(&mut self, step: &Step) -> Result<(), tch::TchError> {
-        let finite = step.by_source.f_nan_to_num(0.0, 0.0, 0.0)?;
-        self.by_source = self.by_source.f_add(&finite)?;
+        // What was not learned from is not told either.
+        let learned = self.by_source.f_zeros_like()?.f_where_self(&step.skipped.f_gt(0)?, &step.by_source)?;
+        self.by_source = self.by_source.f_add(&learned)?;
         self.norm = step.norm.shallow_clone();
         self.skipped = self.skipped.f_add(&step.skipped)?;
         self.in_a_row = self.in_a_row.f_add(&step.skipped)?.f_mul(&step.skipped)?;
         self.steps += 1;
-        self.unchecked += 1;
         Ok(())
-    }
-
-    /// Whether skipped updates should be looked at: that waits for the device, so it is not done after every step.
-    #[must_use]
-    pub fn check_due(&self, last: bool) -> bool {
-        last || self.unchecked >= self.plan.logging.every.min(u64::from(self.most_skipped()))
     }
 
     /// Updates skipped since this was last asked.
@@ -88,8 +80,7 @@ impl<'a> Interval<'a> {
     ///
     /// # Errors
     /// As many as `optimizer.max_skipped`; it names `newest`, the checkpoint to go back to.
-    pub fn check(&mut self, newest: Option<&Path>) -> anyhow::Result<()> {
-        self.unchecked = 0;
+    pub fn check(&self, newest: Option<&Path>) -> anyhow::Result<()> {
         let in_a_row = self.in_a_row.f_double_value(&[])? as u64;
         if in_a_row < u64::from(self.most_skipped()) {
             return Ok(());

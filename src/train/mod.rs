@@ -27,10 +27,10 @@ use self::step::Engine;
 use self::stop::Stop;
 use crate::checkpoint::State;
 use crate::corpus::loader::Position;
-use crate::metrics::table;
-use crate::metrics::Validation;
+use crate::metrics::{Validation, curves};
 use crate::metrics::reporter::{Reporter, Settings};
-use crate::plan::Plan;
+use crate::metrics::table;
+use crate::plan::{Compute, Plan};
 
 /// What a user asks for besides the plan.
 #[derive(Clone, Debug)]
@@ -65,6 +65,7 @@ pub fn run(plan: &Plan, options: &Options, stop: &Stop) -> anyhow::Result<Outcom
     };
     save::check_room(plan)?;
     fs_err::create_dir_all(&plan.output)?;
+    let _alone = save::lock(&plan.output)?;
     let mut reporter = Reporter::open(&Settings {
         output: &plan.output,
         name: &plan.name,
@@ -125,11 +126,13 @@ impl Run<'_> {
             self.reporter.step(self.position.step);
             interval.add(&step)?;
             let last = self.position.step == plan.steps();
-            if interval.check_due(last) {
+            let told = last || self.position.step.is_multiple_of(plan.logging.every);
+            // Reading a figure waits for a CUDA device, so there it is done where a line is due anyway.
+            if told || plan.device.compute == Compute::Cpu {
                 self.skipped += interval.skipped()?;
                 interval.check(self.saver.newest())?;
             }
-            if last || self.position.step.is_multiple_of(plan.logging.every) {
+            if told {
                 let progress = interval.report(&self.position, stage, self.tokens, rate, self.skipped, &loader)?;
                 self.reporter.progress(&progress)?;
             }
@@ -151,6 +154,7 @@ impl Run<'_> {
             self.reporter.note(&table::before_and_after(before, after));
         }
         self.reporter.close()?;
+        curves::draw(&plan.output, &plan.name)?;
         let Some(newest) = self.saver.newest().map(PathBuf::from) else { bail!("nothing was saved") };
         Ok(if self.position.step < plan.steps() { Outcome::Stopped(newest) } else { Outcome::Finished(newest) })
     }

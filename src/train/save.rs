@@ -1,5 +1,6 @@
 //! When a checkpoint is due, and that there is room for it.
 
+use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -91,6 +92,21 @@ pub fn checkpoint_bytes(plan: &Plan) -> u64 {
         Arithmetic::Fp32 => 4 + 4 + 4,
     };
     names::total(&plan.model.config) * bytes
+}
+
+/// Keeps other runs out of a folder as long as the file lives.
+///
+/// # Errors
+/// Another run writes there.
+pub(super) fn lock(output: &Path) -> anyhow::Result<fs_err::File> {
+    let file = fs_err::File::create(output.join(".lock"))?;
+    match file.file().try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            bail!("{}: another run writes here: let it end, or name another run.output", output.display())
+        }
+        // File systems without locks are not refused.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+    }
 }
 
 /// Refuses a run whose first checkpoint would find no room.
