@@ -5,3 +5,4 @@ mod forge;
 mod hf;
 mod native;
 mod parity;
+mod recipe;

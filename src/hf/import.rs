@@ -12,6 +12,7 @@ use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
 use super::error::HfError;
+use super::folder;
 use super::names::{self, ParameterSpec};
 use crate::model::config::ModelConfig;
 use crate::model::parameters::Parameters;
@@ -60,19 +61,8 @@ pub fn load(folder: &Path, config: &ModelConfig, kind: Kind, device: Device) -> 
 fn map_files(folder: &Path) -> Result<Vec<(PathBuf, Mmap)>, HfError> {
     let index = folder.join(INDEX);
     let single = folder.join(SINGLE);
-    let paths = if index.is_file() {
-        shard_paths(folder, &index)?
-    } else if single.is_file() {
-        vec![single]
-    } else {
-        let mut legacy = false;
-        for entry in fs_err::read_dir(folder)? {
-            let name = entry?.file_name();
-            legacy |= Path::new(&name).extension().is_some_and(|end| end == "bin")
-                && name.to_string_lossy().starts_with("pytorch_model");
-        }
-        return Err(HfError::NoWeights { folder: folder.to_owned(), legacy });
-    };
+    folder::require_weights(folder)?;
+    let paths = if index.is_file() { shard_paths(folder, &index)? } else { vec![single] };
     paths.into_iter().map(|path| map_file(&path).map(|map| (path, map))).collect()
 }
 

@@ -19,9 +19,9 @@ pub(super) fn check(root: &Node, schema: &Json, positions: &mut Positions) -> (J
 }
 
 /// A schema without its reference: the schema, the name of the type where it had one, whether it may be left empty.
-struct Resolved<'a> {
-    schema: &'a Json,
-    name: &'a str,
+pub(super) struct Resolved<'a> {
+    pub(super) schema: &'a Json,
+    pub(super) name: &'a str,
     nullable: bool,
 }
 
@@ -140,7 +140,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-fn resolve<'a>(root: &'a Json, schema: &'a Json) -> Resolved<'a> {
+pub(super) fn resolve<'a>(root: &'a Json, schema: &'a Json) -> Resolved<'a> {
     if let Some(name) = schema["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/")) {
         return Resolved { schema: &root["$defs"][name], name, nullable: false };
     }
@@ -166,7 +166,7 @@ fn is(schema: &Json, kind: &str) -> bool {
 }
 
 /// The names an enumeration admits; empty where it is none.
-fn choices(schema: &Json) -> Vec<&str> {
+pub(super) fn choices(schema: &Json) -> Vec<&str> {
     let one = |choice: &'_ Json| choice["const"].as_str().is_some();
     match schema["oneOf"].as_array() {
         Some(all) if all.iter().all(one) => all.iter().filter_map(|choice| choice["const"].as_str()).collect(),
@@ -235,12 +235,9 @@ fn expected(schema: &Json) -> String {
     if !names.is_empty() {
         return or(&names);
     }
-    for (kind, words) in [
-        ("object", "a section of keys"),
-        ("array", "a list"),
-        ("boolean", "true or false"),
-        ("string", "text"),
-    ] {
+    for (kind, words) in
+        [("object", "a section of keys"), ("array", "a list"), ("boolean", "true or false"), ("string", "text")]
+    {
         if is(schema, kind) {
             return words.to_owned();
         }

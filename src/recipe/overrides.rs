@@ -43,7 +43,9 @@ pub(super) fn apply(root: &mut Node, at: usize, text: &str) -> Result<(), Vec<Co
                 let held = items.len();
                 match step.parse::<usize>().ok().and_then(|at| items.get_mut(at)) {
                     Some(item) => item,
-                    None => return Err(refused(format!("{behind}.{step}: {behind} has {held} entries, counted from 0"))),
+                    None => {
+                        return Err(refused(format!("{behind}.{step}: {behind} has {held} entries, counted from 0")));
+                    }
                 }
             }
             Value::Scalar { .. } => return Err(refused(format!("{behind} is {found}, not a section"))),

@@ -28,12 +28,16 @@ impl Rules<'_> {
     fn run_and_model(&mut self) {
         let name = &self.recipe.run.name;
         if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\', '\0']) {
-            let message = format!("is `{name}`: a name is the name of a folder too, without / and not beginning with a dot");
+            let message =
+                format!("is `{name}`: a name is the name of a folder too, without / and not beginning with a dot");
             self.complain("run.name", message);
         }
         let model = &self.recipe.model;
         if model.keep_optimizer && model.from.is_none() {
-            self.complain("model.keep_optimizer", "is true without model.from: give the checkpoint whose moments to keep");
+            self.complain(
+                "model.keep_optimizer",
+                "is true without model.from: give the checkpoint whose moments to keep",
+            );
         }
         if model.from.is_none() && self.recipe.tokenizer.is_none() {
             let message = "missing: a model made from model.config brings no tokenizer, give the folder of one";
@@ -44,7 +48,8 @@ impl Rules<'_> {
     fn data(&mut self) {
         let data = &self.recipe.data;
         if data.sequence_length.0 < 2 {
-            let message = format!("is {}: a row has 2 tokens at least, one to read and one to predict", data.sequence_length);
+            let message =
+                format!("is {}: a row has 2 tokens at least, one to read and one to predict", data.sequence_length);
             self.complain("data.sequence_length", message);
         }
         if data.end_of_document.is_empty() {
@@ -75,8 +80,7 @@ impl Rules<'_> {
             (Some(tokens), _) if !tokens.0.is_multiple_of(length) => {
                 let (below, above) = (tokens.0 / length * length, (tokens.0 / length + 1) * length);
                 let near = if below == 0 { above.to_string() } else { format!("{below} or {above}") };
-                let message =
-                    format!("is {tokens}, not a multiple of data.sequence_length, {length}: give {near}");
+                let message = format!("is {tokens}, not a multiple of data.sequence_length, {length}: give {near}");
                 return self.complain("batch.tokens", message);
             }
             (Some(tokens), _) => ("batch.tokens", tokens.0 / length),
@@ -167,7 +171,10 @@ impl Rules<'_> {
         }
         if let Some(constant) = schedule.constant.filter(|c| !(schedule.floor..=schedule.peak).contains(c)) {
             let (floor, peak) = (schedule.floor, schedule.peak);
-            self.complain(&format!("{key}.constant"), format!("is {constant}: it lies between floor, {floor}, and peak, {peak}"));
+            self.complain(
+                &format!("{key}.constant"),
+                format!("is {constant}: it lies between floor, {floor}, and peak, {peak}"),
+            );
         }
         if first && schedule.start == Start::Continue {
             self.complain(&format!("{key}.start"), "is continue in the first stage: there is none before it, use zero");

@@ -119,13 +119,15 @@ impl<'text> Reader<'text> {
         if depth > DEPTH {
             return Err((place, format!("nested more than {DEPTH} deep: no recipe is")));
         }
-        if let Event::Scalar(_, _, anchor, _) | Event::SequenceStart(anchor, _) | Event::MappingStart(anchor, _) = &event
+        if let Event::Scalar(_, _, anchor, _) | Event::SequenceStart(anchor, _) | Event::MappingStart(anchor, _) =
+            &event
             && *anchor != 0
         {
             self.complaints.push((place, "an anchor (`&`): a recipe writes every value out".to_owned()));
         }
-        if let Event::Scalar(_, _, _, Some(tag)) | Event::SequenceStart(_, Some(tag)) | Event::MappingStart(_, Some(tag)) =
-            &event
+        if let Event::Scalar(_, _, _, Some(tag))
+        | Event::SequenceStart(_, Some(tag))
+        | Event::MappingStart(_, Some(tag)) = &event
         {
             let text = format!("a tag ({tag}): the key says what type a value has");
             self.complaints.push((place, text));
@@ -172,7 +174,11 @@ impl<'text> Reader<'text> {
             if text == "<<" {
                 self.complaints.push((key.place, "a merge key (`<<`): a recipe writes every value out".to_owned()));
             } else if let Some(first) = entries.iter().find(|entry| entry.key == text) {
-                let line = if let Place::File { line, .. } = first.place { format!(" (first in line {line})") } else { String::new() };
+                let line = if let Place::File { line, .. } = first.place {
+                    format!(" (first in line {line})")
+                } else {
+                    String::new()
+                };
                 self.complaints.push((key.place, format!("{text}: written twice{line}; keep one")));
             } else {
                 entries.push(Entry { key: text, place: key.place, node });
