@@ -6,4 +6,5 @@ mod hf;
 mod metrics;
 mod native;
 mod parity;
+mod recipe;
 mod train;

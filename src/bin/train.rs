@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use hephaestus::plan::resolve::{Machine, resolve};
+use hephaestus::plan::machine::Machine;
+use hephaestus::plan::resolve::resolve;
+use hephaestus::plan::show::show;
 use hephaestus::train::start::Resume;
 use hephaestus::train::stop::{INTERRUPTED, Stop};
 use hephaestus::train::{Options, Outcome};
-use hephaestus::{ffi, plan, recipe, train};
+use hephaestus::{ffi, recipe, train};
 
 /// Continue the pre-training of a Hugging Face model on a mixture of corpora, as a recipe says.
 #[derive(Parser)]
@@ -55,7 +57,7 @@ fn train(cli: &Cli) -> anyhow::Result<ExitCode> {
     let recipe = recipe::load(path, &cli.set)?;
     let plan = resolve(&recipe, &machine())?;
     if cli.dry_run {
-        write!(out, "{}", plan::show(&plan))?;
+        write!(out, "{}", show(&plan))?;
         return Ok(ExitCode::SUCCESS);
     }
     let stop = Stop::on_signals()?;
@@ -74,8 +76,7 @@ fn train(cli: &Cli) -> anyhow::Result<ExitCode> {
 
 /// What the plan has to fit.
 fn machine() -> Machine {
-    let cuda = if tch::Cuda::is_available() { (0..).map_while(ffi::cuda_device).collect() } else { Vec::new() };
-    Machine { cuda, ..Machine::this() }
+    Machine::here(if tch::Cuda::is_available() { (0..).map_while(ffi::cuda_device).collect() } else { Vec::new() })
 }
 
 /// Turns what libtorch throws inside the model, which tch makes a panic of, into an error.

@@ -12,6 +12,7 @@ use serde_json::Value;
 use tch::{Device, Kind};
 
 use super::error::HfError;
+use super::folder;
 use super::names::{self, ParameterSpec};
 use super::tensors::{Mapped, copy, has_shape, kind_of};
 use crate::model::config::ModelConfig;
@@ -59,19 +60,8 @@ pub fn load(folder: &Path, config: &ModelConfig, kind: Kind, device: Device) -> 
 fn map_files(folder: &Path) -> Result<Vec<Mapped>, HfError> {
     let index = folder.join(INDEX);
     let single = folder.join(SINGLE);
-    let paths = if index.is_file() {
-        shard_paths(folder, &index)?
-    } else if single.is_file() {
-        vec![single]
-    } else {
-        let mut legacy = false;
-        for entry in fs_err::read_dir(folder)? {
-            let name = entry?.file_name();
-            legacy |= Path::new(&name).extension().is_some_and(|end| end == "bin")
-                && name.to_string_lossy().starts_with("pytorch_model");
-        }
-        return Err(HfError::NoWeights { folder: folder.to_owned(), legacy });
-    };
+    folder::require_weights(folder)?;
+    let paths = if index.is_file() { shard_paths(folder, &index)? } else { vec![single] };
     paths.into_iter().map(Mapped::open).collect()
 }
 

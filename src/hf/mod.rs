@@ -8,6 +8,7 @@ pub mod dtype;
 pub mod error;
 pub mod export;
 mod fields;
+pub mod folder;
 pub mod import;
 pub mod names;
 mod rope;

@@ -151,6 +151,12 @@ impl Schedule {
         Ok(Self(settings))
     }
 
+    /// What it was made of.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.0
+    }
+
     /// The rate of the update at `step`, counted from 0. At the number of steps itself it is the rate that a stage which
     /// continues this one begins with; later steps keep it.
     #[must_use]

@@ -2,8 +2,24 @@
 //!
 //! Every value here is final: nothing later has defaults. Whatever can be refused is refused while the plan is made,
 //! before any tensor exists. Free of libtorch.
+//!
+//! [`resolve`](mod@resolve) makes a plan, [`show`](mod@show) prints it, [`memory`] estimates what it takes.
+
+mod data;
+mod epochs;
+mod findings;
+pub mod machine;
+pub mod memory;
+mod model;
+pub mod resolve;
+pub mod show;
+mod stages;
 
 use std::path::PathBuf;
+
+pub use machine::Machine;
+pub use resolve::{PlanError, resolve};
+pub use show::show;
 
 use crate::model::config::ModelConfig;
 use crate::optim::schedule::Schedule;
@@ -41,6 +57,23 @@ pub struct Plan {
     pub device: DevicePlan,
     /// The recipe with every default filled in, as YAML; stored in checkpoints.
     pub resolved_recipe: String,
+    /// What the shown plan says besides; nothing depends on it.
+    pub notes: Notes,
+}
+
+/// What a person should know of a plan that the run itself does not need.
+#[derive(Clone, Debug, Default)]
+pub struct Notes {
+    /// The device by name, with its memory.
+    pub device: String,
+    /// Bytes of memory of the device.
+    pub memory: u64,
+    /// By stage and source: the share of rows that the recipe asks for, before `max_epochs` caps.
+    pub asked: Vec<Vec<f64>>,
+    /// By stage and source: whether `max_epochs` cut the share.
+    pub capped: Vec<Vec<bool>>,
+    /// Whatever was rounded, cut, assumed or is unusual, a sentence each.
+    pub remarks: Vec<String>,
 }
 
 /// The model and where its weights come from.
@@ -57,9 +90,9 @@ pub struct ModelPlan {
 /// Where a run's first weights come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Weights {
-    /// A Hugging Face folder.
+    /// A Hugging Face folder; of a checkpoint of this trainer, the one inside it.
     Folder(PathBuf),
-    /// A checkpoint of this trainer: its weights and optimizer moments, under a new schedule and step count.
+    /// The folder of a checkpoint of this trainer: its weights and optimizer moments, under a new schedule and step count.
     WithOptimizer(PathBuf),
     /// Drawn from the configuration's initializer with the run's seed.
     Fresh,

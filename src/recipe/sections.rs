@@ -11,17 +11,18 @@ use serde::{Deserialize, Serialize};
 use super::quantity::{Count, Interval, Part, Share};
 
 /// A training run: what is trained, on what, how, and where to.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
     /// Version of the recipe format: 1.
+    #[schemars(range(min = 1, max = 1))]
     pub version: u32,
     /// The run itself.
     pub run: Run,
     /// The model and its first weights.
     pub model: Model,
     /// Folder with `tokenizer.json` and its companions, as Hugging Face lays it out; `model.from` where it is not given.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<PathBuf>,
     /// The corpora and how they become rows.
     pub data: Data,
@@ -47,13 +48,13 @@ pub struct Recipe {
 }
 
 /// The run itself.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Run {
     /// Its name, as logs show it.
     pub name: String,
     /// Folder for checkpoints and logs; `checkpoints/NAME` where it is not given.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<PathBuf>,
     /// Seed of fresh weights and of the order of the data.
     #[serde(default)]
@@ -61,14 +62,15 @@ pub struct Run {
 }
 
 /// The model and its first weights: `from` a folder, or fresh from a `config`.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{"required": ["from"]}, {"required": ["config"]}]))]
 pub struct Model {
     /// Hugging Face folder, or a checkpoint of this trainer, to take the weights from.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<PathBuf>,
     /// A `config.json` (or the folder that holds one) to draw fresh weights for.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<PathBuf>,
     /// Take the optimizer's moments from the checkpoint in `from` too: the schedule and the data begin anew.
     #[serde(default)]
@@ -90,7 +92,7 @@ pub enum Recompute {
 }
 
 /// The corpora and how they become rows.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
     /// Tokens a row.
@@ -121,7 +123,7 @@ pub enum Packing {
 }
 
 /// One corpus.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
     /// Path of its `.bin` and `.idx`, without the ending.
@@ -130,35 +132,38 @@ pub struct Source {
     #[serde(default = "held_out")]
     pub held_out: Share,
     /// Most times it is repeated over the whole run; its share then goes to the others.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub max_epochs: Option<f64>,
 }
 
 /// The batch of one optimizer step: `tokens` or `sequences`, cut into micro-batches.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{"required": ["tokens"]}, {"required": ["sequences"]}]))]
 pub struct Batch {
     /// Tokens a step; a multiple of `data.sequence_length`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<Count>,
     /// Rows a step.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequences: Option<Count>,
     /// Rows computed at once; gradients accumulate over the others.
     pub micro_sequences: Count,
 }
 
 /// One stage: a mixture and a learning-rate schedule for so many `tokens` or `steps`.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{"required": ["tokens"]}, {"required": ["steps"]}]))]
 pub struct Stage {
     /// Its name.
     pub name: String,
     /// Tokens to train on.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<Count>,
     /// Optimizer steps.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<Count>,
     /// Weight of each source; weights are divided by their sum.
     pub mixture: BTreeMap<String, f64>,
@@ -167,15 +172,17 @@ pub struct Stage {
 }
 
 /// The learning rate of a stage.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {
     /// Its shape.
     pub kind: ScheduleKind,
     /// Highest rate.
+    #[schemars(range(min = 0))]
     pub peak: f64,
     /// Lowest rate after the warm-up.
     #[serde(default)]
+    #[schemars(range(min = 0))]
     pub floor: f64,
     /// Length of the warm-up.
     #[serde(default = "no_part")]
@@ -184,16 +191,17 @@ pub struct Schedule {
     #[serde(default)]
     pub start: Start,
     /// Length of the decay at the end, for `wsd` and `infinite`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decay: Option<Part>,
     /// Form of that decay.
     #[serde(default)]
     pub decay_shape: DecayShape,
     /// Rate between cooldown and decay, for `infinite`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub constant: Option<f64>,
     /// Length of the fall from `peak` to `constant`, for `infinite`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cooldown: Option<Part>,
 }
 
@@ -240,39 +248,49 @@ pub enum Start {
 }
 
 /// AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101).
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Optimizer {
     /// Decay of the first moment.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub beta1: f64,
     /// Decay of the second moment.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub beta2: f64,
     /// Added to the denominator.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub eps: f64,
     /// Decoupled weight decay; norms and biases have none.
+    #[schemars(range(min = 0))]
     pub weight_decay: f64,
     /// Largest global norm of the gradients; 0 turns clipping off.
+    #[schemars(range(min = 0))]
     pub clip_norm: f64,
     /// Weight of the squared log-partition in the loss (PaLM, arXiv 2204.02311, section 5); 0 turns it off.
+    #[schemars(range(min = 0))]
     pub z_loss: f64,
     /// Updates skipped in a row, for a loss or gradient that is not finite, after which the run stops.
+    #[schemars(range(min = 1))]
     pub max_skipped: u32,
 }
 
 /// When and what to save.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Checkpoint {
     /// Steps or time between checkpoints; the last step is always saved.
     pub every: Interval,
     /// How many of the newest to keep.
+    #[schemars(range(min = 1))]
     pub keep_last: u32,
     /// Keep each whose step is a multiple of this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub keep_every: Option<u64>,
 }
 
 /// When to measure the loss on held-out documents.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Validation {
     /// Steps between measurements; 0 for none between the first step and the last.
@@ -284,17 +302,18 @@ pub struct Validation {
 }
 
 /// What to tell, and how often.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Logging {
     /// Steps between lines.
+    #[schemars(range(min = 1))]
     pub every: u64,
     /// Write TensorBoard events.
     pub tensorboard: bool,
 }
 
 /// Where and in what precision to compute.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Device {
     /// The device.
@@ -302,6 +321,8 @@ pub struct Device {
     /// Arithmetic of forward and backward; master weights and moments are fp32 in both.
     pub precision: Precision,
     /// CPU threads; one a core where it is not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub threads: Option<u32>,
 }
 

@@ -1,0 +1,27 @@
+//! What there is to compute with.
+
+/// The devices and the memory of a machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// CUDA devices: name and bytes of memory.
+    pub cuda: Vec<(String, u64)>,
+    /// CPU cores.
+    pub cores: usize,
+    /// Bytes of memory; 0 where it is not known.
+    pub memory: u64,
+}
+
+impl Machine {
+    /// This machine, with the CUDA devices that the caller knows of: asking for them takes libtorch.
+    #[must_use]
+    pub fn here(cuda: Vec<(String, u64)>) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        // Linux says it in a file; elsewhere it stays unknown.
+        let memory = fs_err::read_to_string("/proc/meminfo").ok().and_then(|text| {
+            let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+            let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+            kilobytes.checked_mul(1024)
+        });
+        Self { cuda, cores, memory: memory.unwrap_or(0) }
+    }
+}

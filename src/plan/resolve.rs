@@ -1,0 +1,119 @@
+//! Makes a plan, or says everything that stands against it at once, each by the place in the recipe that asks for it.
+
+use std::path::{Path, PathBuf};
+
+use super::findings::Findings;
+use super::{
+    Arithmetic, BatchPlan, CheckpointPlan, Compute, DevicePlan, LoggingPlan, Machine, Notes, Plan, ValidationPlan,
+    data, model, stages,
+};
+use crate::forge::progress::size;
+use crate::recipe::problem::Problems;
+use crate::recipe::sections::{DeviceKind, Precision};
+use crate::recipe::{Loaded, Recipe, to_yaml};
+
+/// Everything that stands against a plan.
+pub type PlanError = Problems;
+
+/// Resolves a recipe on a machine. Files are only looked at; nothing is written.
+///
+/// # Errors
+/// Whatever the model, the tokenizer, the corpora, the output folder or the machine stand against, all at once.
+pub fn resolve(loaded: &Loaded, machine: &Machine) -> Result<Plan, PlanError> {
+    let recipe = &loaded.recipe;
+    let mut findings = Findings::new(&loaded.positions);
+    let device = device(recipe, machine, &mut findings);
+    let output = output(recipe, &mut findings);
+    let model = model::model(recipe, &mut findings);
+    let vocabulary = model::vocabulary(recipe, model.as_ref(), &mut findings);
+    let batch = batch(recipe);
+    let data = data::data(recipe, model.as_ref(), vocabulary.as_ref(), &mut findings);
+    let staged = stages::stages(recipe, batch, data.as_ref(), &mut findings);
+    let (Some(data), Some(staged), Some(model), Some(vocabulary)) = (data, staged, model, vocabulary) else {
+        return Err(Problems::new(findings.problems));
+    };
+    if !findings.problems.is_empty() {
+        return Err(Problems::new(findings.problems));
+    }
+    let (name, memory) = match device.compute {
+        Compute::Cuda(at) => machine.cuda.get(at).map_or((String::new(), 0), |(name, bytes)| (name.clone(), *bytes)),
+        Compute::Cpu => (format!("CPU, {} cores", machine.cores), machine.memory),
+    };
+    let name = if memory > 0 { format!("{name}, {}", size(memory)) } else { name };
+    let mut resolved = recipe.clone();
+    resolved.run.output = Some(output.clone());
+    resolved.tokenizer = Some(vocabulary.folder.clone());
+    Ok(Plan {
+        name: recipe.run.name.clone(),
+        output,
+        seed: recipe.run.seed,
+        model,
+        tokenizer: vocabulary.folder,
+        data,
+        batch,
+        stages: staged.stages,
+        optimizer: recipe.optimizer.clone(),
+        checkpoint: CheckpointPlan {
+            every: recipe.checkpoint.every,
+            keep_last: recipe.checkpoint.keep_last as usize,
+            keep_every: recipe.checkpoint.keep_every,
+        },
+        validation: ValidationPlan {
+            every: Some(recipe.validation.every).filter(|every| *every > 0),
+            rows: recipe.validation.sequences.0,
+            at_start: recipe.validation.at_start,
+        },
+        logging: LoggingPlan { every: recipe.logging.every, tensorboard: recipe.logging.tensorboard },
+        device,
+        resolved_recipe: to_yaml(&resolved),
+        notes: Notes { device: name, memory, asked: staged.asked, capped: staged.capped, remarks: findings.remarks },
+    })
+}
+
+fn device(recipe: &Recipe, machine: &Machine, findings: &mut Findings) -> DevicePlan {
+    let there = !machine.cuda.is_empty();
+    if recipe.device.kind == DeviceKind::Cuda && !there {
+        let message =
+            "is cuda, and libtorch sees no CUDA device here: use auto or cpu, or a machine and a libtorch with CUDA";
+        findings.complain("device.kind", message);
+    }
+    let compute = match recipe.device.kind {
+        DeviceKind::Cpu => Compute::Cpu,
+        DeviceKind::Auto if !there => Compute::Cpu,
+        DeviceKind::Auto | DeviceKind::Cuda => Compute::Cuda(0),
+    };
+    let arithmetic = match (recipe.device.precision, compute) {
+        (Precision::Bf16, _) | (Precision::Auto, Compute::Cuda(_)) => Arithmetic::Bf16,
+        (Precision::Fp32, _) | (Precision::Auto, Compute::Cpu) => Arithmetic::Fp32,
+    };
+    DevicePlan { compute, arithmetic, threads: recipe.device.threads.map(|threads| threads as usize) }
+}
+
+/// The batch; that it divides is the recipe's own rule.
+fn batch(recipe: &Recipe) -> BatchPlan {
+    let rows = match (recipe.batch.tokens, recipe.batch.sequences) {
+        (Some(tokens), _) => tokens.0 / recipe.data.sequence_length.0,
+        (None, sequences) => sequences.map_or(1, |sequences| sequences.0),
+    };
+    BatchPlan { rows, micro_rows: recipe.batch.micro_sequences.0 }
+}
+
+/// The output folder, if a file can be written there or in the nearest folder above that exists.
+fn output(recipe: &Recipe, findings: &mut Findings) -> PathBuf {
+    let (key, output) = match &recipe.run.output {
+        Some(output) => ("run.output", output.clone()),
+        None => ("run.name", Path::new("checkpoints").join(&recipe.run.name)),
+    };
+    let here = Path::new(".");
+    let above = output.ancestors().find(|above| above.exists()).filter(|above| *above != Path::new("")).unwrap_or(here);
+    // Only writing tells: permissions, read-only mounts and quotas all have a say.
+    let probe = above.join(format!(".hephaestus-{}.tmp", std::process::id()));
+    let tried = fs_err::OpenOptions::new().write(true).create_new(true).open(&probe);
+    if let Err(error) = tried.and_then(|_| fs_err::remove_file(&probe)) {
+        let reason = if above.is_dir() { error.kind().to_string() } else { "it is a file".to_owned() };
+        let place =
+            if above == output { String::new() } else { format!("; the folder above it is {}", above.display()) };
+        findings.complain(key, format!("{}: cannot be written to: {reason}{place}", output.display()));
+    }
+    output
+}

@@ -1,0 +1,342 @@
+//! A plan as a person reads it before starting it: what `--dry-run` prints.
+
+use std::fmt::Write as _;
+
+use super::memory::{checkpoint, estimate};
+use super::{Arithmetic, DataPlan, Plan, StagePlan, Weights};
+use crate::forge::progress::{size, thousands};
+use crate::hf::names;
+use crate::model::config::{Family, ModelConfig};
+use crate::optim::schedule::{Decay, Settings, Shape};
+use crate::recipe::quantity::Interval;
+use crate::recipe::sections::Packing;
+
+/// Columns between a line's name and what it says.
+const NAMES: usize = 14;
+
+/// The plan as text, many lines.
+#[must_use]
+pub fn show(plan: &Plan) -> String {
+    let mut page = Page::default();
+    page.line("run", &format!("{}, seed {}", plan.name, plan.seed));
+    page.line("output", &plan.output.display().to_string());
+    page.gap();
+    model(&mut page, plan);
+    page.gap();
+    memory(&mut page, plan);
+    page.gap();
+    data(&mut page, &plan.data);
+    page.gap();
+    batch(&mut page, plan);
+    let mut given = vec![0.0; plan.data.sources.len()];
+    let mut first = 0;
+    for (at, stage) in plan.stages.iter().enumerate() {
+        page.gap();
+        self::stage(&mut page, plan, at, stage, first, &mut given);
+        first += stage.steps;
+    }
+    page.gap();
+    files(&mut page, plan);
+    for (at, remark) in plan.notes.remarks.iter().enumerate() {
+        if at == 0 {
+            page.gap();
+        }
+        page.line(if at == 0 { "notes" } else { "" }, &format!("- {remark}"));
+    }
+    page.text
+}
+
+fn model(page: &mut Page, plan: &Plan) {
+    let config: &ModelConfig = &plan.model.config;
+    let family = match config.family {
+        Family::Llama => "Llama",
+        Family::Mistral => "Mistral",
+        Family::Qwen2 => "Qwen2",
+        Family::Qwen3 => "Qwen3",
+    };
+    let [layers, width, mlp, heads, kv, head, vocabulary, positions] = [
+        config.layers,
+        config.hidden_size,
+        config.intermediate_size,
+        config.heads,
+        config.kv_heads,
+        config.head_dim,
+        config.vocab_size,
+        config.max_positions,
+    ]
+    .map(|number| thousands(number as u64));
+    let embedding = (config.vocab_size * config.hidden_size) as u64;
+    let (in_them, what) = if config.tied_embeddings {
+        (embedding, "embedding, which is the head too")
+    } else {
+        (2 * embedding, "embedding and head")
+    };
+    page.line(
+        "model",
+        &format!("{family}, {} parameters, {} of them in {what}", thousands(names::total(config)), thousands(in_them)),
+    );
+    page.line("", &format!("{layers} layers of width {width}, MLP of width {mlp}"));
+    page.line(
+        "",
+        &format!("{heads} heads of {head} over {kv} keys and values, {vocabulary} tokens, {positions} positions"),
+    );
+    let weights = match &plan.model.weights {
+        Weights::Folder(folder) => format!("from {}", folder.display()),
+        Weights::WithOptimizer(folder) => format!("from {}, with the optimizer's moments", folder.display()),
+        Weights::Fresh => format!("fresh, drawn with seed {}", plan.seed),
+    };
+    page.line("weights", &weights);
+    page.line("tokenizer", &plan.tokenizer.display().to_string());
+    let arithmetic = match plan.device.arithmetic {
+        Arithmetic::Bf16 => "bf16, fp32 master weights and moments",
+        Arithmetic::Fp32 => "fp32",
+    };
+    page.line("device", &plan.notes.device);
+    page.line("precision", arithmetic);
+}
+
+fn memory(page: &mut Page, plan: &Plan) {
+    let memory = estimate(plan);
+    let recomputed = if plan.model.recompute_layers { "layers recomputed" } else { "all kept" };
+    let activations = format!("activations, {recomputed}");
+    let mut table = Table::new(&["memory", "estimate"]);
+    for (what, bytes) in [
+        ("weights", memory.weights),
+        ("fp32 master weights", memory.masters),
+        ("AdamW's two moments", memory.moments),
+        ("gradients", memory.gradients),
+        (activations.as_str(), memory.activations),
+        ("loss, chunk by chunk", memory.loss),
+        ("in all", memory.total()),
+    ] {
+        if bytes > 0 {
+            table.row(vec![what.to_owned(), size(bytes)]);
+        }
+    }
+    page.table(&table);
+    if plan.notes.memory > 0 && memory.total() > plan.notes.memory {
+        let text = format!("more than the {} there are: expect it not to fit", size(plan.notes.memory));
+        page.line("", &text);
+    }
+}
+
+fn data(page: &mut Page, data: &DataPlan) {
+    let mut table = Table::new(&["data", "documents", "tokens", "rows", "held out", "at most", "corpus"]);
+    for source in &data.sources {
+        let most = source.max_epochs.map_or("-".to_owned(), |most| format!("{most} epochs"));
+        let held = format!("{} rows", thousands(source.held_out_rows));
+        table.row(vec![
+            source.name.clone(),
+            thousands(source.documents),
+            thousands(source.tokens),
+            thousands(source.rows),
+            held,
+            most,
+            source.prefix.display().to_string(),
+        ]);
+    }
+    page.table(&table.left_last());
+    let packing = match data.packing {
+        Packing::Split => "one document after another, cut into rows",
+        Packing::BestFit => "documents kept whole where they fit a row",
+    };
+    let end = match data.end_of_document {
+        Some(token) => format!("token {token} is added after each document"),
+        None => "nothing is added after a document".to_owned(),
+    };
+    let mask =
+        if data.document_mask { "attention stays inside a document" } else { "attention crosses documents in a row" };
+    page.line("packing", &format!("{packing}; {end}; {mask}"));
+}
+
+fn batch(page: &mut Page, plan: &Plan) {
+    let (rows, micro) = (plan.batch.rows, plan.batch.micro_rows);
+    let length = plan.data.sequence_length as u64;
+    let tokens = thousands(plan.tokens_a_step());
+    page.line("batch", &format!("{} rows x {} tokens = {tokens} tokens a step", thousands(rows), thousands(length)));
+    let times = match rows / micro.max(1) {
+        1 => "computed at once".to_owned(),
+        times => {
+            format!("computed {} rows at a time, gradients accumulated over {}", thousands(micro), thousands(times))
+        }
+    };
+    page.line("", &times);
+    let steps = plan.steps();
+    let all = thousands(steps.saturating_mul(plan.tokens_a_step()));
+    let stages = if plan.stages.len() == 1 { "1 stage".to_owned() } else { format!("{} stages", plan.stages.len()) };
+    page.line("training", &format!("{} steps in {stages}, {all} tokens", thousands(steps)));
+    let optimizer = &plan.optimizer;
+    let or_off = |value: f64| if value > 0.0 { value.to_string() } else { "off".to_owned() };
+    page.line(
+        "optimizer",
+        &format!(
+            "AdamW, betas {} and {}, eps {:e}, weight decay {}, clipping at norm {}, z-loss {}",
+            optimizer.beta1,
+            optimizer.beta2,
+            optimizer.eps,
+            or_off(optimizer.weight_decay),
+            or_off(optimizer.clip_norm),
+            or_off(optimizer.z_loss)
+        ),
+    );
+}
+
+fn stage(page: &mut Page, plan: &Plan, at: usize, stage: &StagePlan, first: u64, given: &mut [f64]) {
+    let rows = stage.steps.saturating_mul(plan.batch.rows);
+    let tokens = stage.steps.saturating_mul(plan.tokens_a_step());
+    page.line(
+        &format!("stage {}", at + 1),
+        &format!("{}: {} steps, {} tokens", stage.name, thousands(stage.steps), thousands(tokens)),
+    );
+    let mut table = Table::new(&["source", "asked", "share", "rows", "tokens", "epochs so far"]);
+    for (index, source) in plan.data.sources.iter().enumerate() {
+        let share = stage.mixture.get(index).copied().unwrap_or(0.0);
+        let asked = plan.notes.asked.get(at).and_then(|asked| asked.get(index)).copied().unwrap_or(share);
+        if share == 0.0 && asked == 0.0 {
+            continue;
+        }
+        let drawn = share * rows as f64;
+        given[index] += drawn;
+        let capped = plan.notes.capped.get(at).and_then(|capped| capped.get(index)).copied().unwrap_or(false);
+        let epochs = given[index] / source.rows.max(1) as f64;
+        table.row(vec![
+            source.name.clone(),
+            format!("{:.1} %", asked * 100.0),
+            format!("{:.1} %", share * 100.0),
+            thousands(drawn.round() as u64),
+            thousands((drawn * plan.data.sequence_length as f64).round() as u64),
+            format!("{epochs:.2}"),
+            if capped { "capped by max_epochs".to_owned() } else { String::new() },
+        ]);
+    }
+    page.table(&table.left_last());
+    let mut table = Table::new(&["learning rate", "step", "rate", "kind"]);
+    for (point, step) in turning_points(stage.schedule.settings()) {
+        let what = if table.rows.is_empty() { shape(stage.schedule.settings()) } else { String::new() };
+        let rate = format!("{:.2e}", stage.schedule.rate(step));
+        table.row(vec![point.to_owned(), thousands(first + step + 1), rate, what]);
+    }
+    page.table(&table.left_last());
+}
+
+/// A schedule's shape in words.
+fn shape(settings: &Settings) -> String {
+    let decay = |decay: Decay| match decay {
+        Decay::Linear => "linear",
+        Decay::Cosine => "cosine",
+        Decay::Exponential => "exponential",
+        Decay::MinusSqrt => "1 - sqrt",
+    };
+    match settings.shape {
+        Shape::Constant => "constant".to_owned(),
+        Shape::Decay(form) => format!("{} to {:.2e}", decay(form), settings.floor),
+        Shape::Wsd { decay: form, .. } => format!("warm-up, stable, {} decay to {:.2e}", decay(form), settings.floor),
+        Shape::Infinite { constant, anneal: 0, .. } => format!("infinite: cooldown to {constant:.2e}, left open"),
+        Shape::Infinite { constant, decay: form, .. } => {
+            format!("infinite: cooldown to {constant:.2e}, {} anneal to {:.2e}", decay(form), settings.floor)
+        }
+    }
+}
+
+/// Steps of a stage, counted from 0, at which its learning rate turns.
+fn turning_points(settings: &Settings) -> Vec<(&'static str, u64)> {
+    let Settings { steps, warmup, .. } = *settings;
+    let mut points = vec![("first", 0)];
+    if warmup > 0 {
+        points.push(("warm-up ends", warmup - 1));
+    }
+    match settings.shape {
+        Shape::Constant | Shape::Decay(_) => {}
+        Shape::Wsd { steps: length, .. } => points.push(("decay begins", steps - length)),
+        Shape::Infinite { cooldown, anneal, .. } => {
+            points.push(("cooldown ends", warmup + cooldown));
+            points.push(("anneal begins", steps - anneal));
+        }
+    }
+    points.retain(|(_, step)| *step < steps);
+    points.push(("last", steps.saturating_sub(1)));
+    points
+}
+
+fn files(page: &mut Page, plan: &Plan) {
+    let output = plan.output.display();
+    let every = match plan.checkpoint.every {
+        Interval::Steps(steps) => format!("every {} steps", thousands(steps)),
+        Interval::Time(time) => format!("every {} s", thousands(time.as_secs())),
+    };
+    let kept =
+        plan.checkpoint.keep_every.map_or(String::new(), |steps| format!(" and of each {} steps", thousands(steps)));
+    let bytes = size(checkpoint(plan));
+    page.line("checkpoints", &format!("{every} and after the last, {bytes} each, in {output}"));
+    page.line("", &format!("the last {} are kept{kept}", plan.checkpoint.keep_last));
+    let validated: u64 = plan.data.sources.iter().map(|source| source.held_out_rows.min(plan.validation.rows)).sum();
+    let mut times = Vec::new();
+    if plan.validation.at_start {
+        times.push("before the first step".to_owned());
+    }
+    times.extend(plan.validation.every.map(|steps| format!("every {} steps", thousands(steps))));
+    times.push("after the last".to_owned());
+    page.line("validation", &format!("{}: {} held-out rows of all sources", times.join(", "), thousands(validated)));
+    let board = if plan.logging.tensorboard { " and TensorBoard events in tensorboard/" } else { "" };
+    page.line("logs", &format!("every {} steps, metrics.jsonl{board}, in {output}", thousands(plan.logging.every)));
+}
+
+/// Lines of a name and what it says, and tables below a name.
+#[derive(Default)]
+struct Page {
+    text: String,
+}
+
+impl Page {
+    fn line(&mut self, name: &str, says: &str) {
+        let _ = writeln!(self.text, "{name:<NAMES$}{says}");
+    }
+
+    fn gap(&mut self) {
+        self.text.push('\n');
+    }
+
+    fn table(&mut self, table: &Table) {
+        let cells = |row: &[String], at: usize| row.get(at).map_or(0, |cell| cell.chars().count());
+        let count = table.rows.iter().map(Vec::len).max().unwrap_or(0).max(table.head.len());
+        let widths: Vec<usize> = (0..count)
+            .map(|at| table.rows.iter().chain([&table.head]).map(|row| cells(row, at)).max().unwrap_or(0))
+            .collect();
+        for row in [&table.head].into_iter().chain(&table.rows) {
+            let mut line = String::new();
+            for (at, cell) in row.iter().enumerate() {
+                let pad = widths[at] - cell.chars().count();
+                match at {
+                    0 => line.push_str(&format!("{cell}{}", " ".repeat(pad))),
+                    _ if table.left_last && at + 1 == count => line.push_str(&format!("  {cell}")),
+                    _ => line.push_str(&format!("  {}{cell}", " ".repeat(pad))),
+                }
+            }
+            let _ = writeln!(self.text, "{:<NAMES$}{}", "", line.trim_end());
+        }
+    }
+}
+
+/// Rows of cells; the first column is set left, the others right.
+#[derive(Default)]
+struct Table {
+    head: Vec<String>,
+    rows: Vec<Vec<String>>,
+    left_last: bool,
+}
+
+impl Table {
+    fn new(head: &[&str]) -> Self {
+        Self { head: head.iter().map(|name| (*name).to_owned()).collect(), ..Self::default() }
+    }
+
+    fn row(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
+    }
+
+    /// The last column is words: set left.
+    fn left_last(mut self) -> Self {
+        self.left_last = true;
+        self
+    }
+}
