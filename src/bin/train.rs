@@ -4,11 +4,10 @@ use std::io::Write as _;
 use std::panic;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use clap::Parser;
-use hephaestus::plan::machine::Machine;
-use hephaestus::plan::resolve::resolve;
-use hephaestus::plan::show::show;
+use hephaestus::plan::{self, Machine};
 use hephaestus::train::start::Resume;
 use hephaestus::train::stop::{INTERRUPTED, Stop};
 use hephaestus::train::{Options, Outcome};
@@ -55,9 +54,9 @@ fn train(cli: &Cli) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     let recipe = recipe::load(path, &cli.set)?;
-    let plan = resolve(&recipe, &machine())?;
+    let plan = plan::resolve(&recipe, &machine())?;
     if cli.dry_run {
-        write!(out, "{}", show(&plan))?;
+        write!(out, "{}", plan::show(&plan))?;
         return Ok(ExitCode::SUCCESS);
     }
     let stop = Stop::on_signals()?;
@@ -99,11 +98,14 @@ fn caught<T>(body: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
 }
 
 /// This program's version, and those of what it runs on.
-fn version() -> String {
-    let versions = ffi::versions();
-    let cuda = match versions.cuda {
-        Some((major, minor)) => format!("CUDA {major}.{minor}"),
-        None => "no CUDA".to_owned(),
-    };
-    format!("{} (libtorch {}, {cuda})", env!("CARGO_PKG_VERSION"), versions.libtorch)
+fn version() -> &'static str {
+    static VERSION: OnceLock<String> = OnceLock::new();
+    VERSION.get_or_init(|| {
+        let versions = ffi::versions();
+        let cuda = match versions.cuda {
+            Some((major, minor)) => format!("CUDA {major}.{minor}"),
+            None => "no CUDA".to_owned(),
+        };
+        format!("{} (libtorch {}, {cuda})", env!("CARGO_PKG_VERSION"), versions.libtorch)
+    })
 }
