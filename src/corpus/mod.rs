@@ -2,11 +2,12 @@
 //!
 //! [`writer`] writes one whole or not at all, [`index`] opens one at the same cost whatever its size, [`manifest`] is what
 //! is known of it besides its tokens, [`mod@format`] what they agree on. For training, a [`source`] is one corpus as rows:
-//! [`held_out`] sets documents aside, [`stream`] packs the others into the rows of a [`batch`]. A [`mixture`] of sources,
+//! [`held_out`] sets documents aside, [`stream`] packs the others into the rows of a [`batch`] (or `best_fit` does). A [`mixture`] of sources,
 //! each in the order of a [`permutation`], is the one [`order`] of a run, and a [`loader`] reads its steps ahead. Free of
 //! libtorch.
 
 pub mod batch;
+mod best_fit;
 pub mod format;
 pub mod held_out;
 pub mod index;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::batch::Batch;
+use super::best_fit::BestFit;
 use super::stream::Stream;
 use super::{Corpus, CorpusError, held_out};
 use crate::recipe::sections::Packing;
@@ -28,23 +29,39 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Source {
     corpus: Arc<Corpus>,
-    train: Stream,
+    train: Train,
     held_out: Stream,
     settings: Settings,
 }
 
+/// The training documents as rows.
+#[derive(Debug)]
+enum Train {
+    Split(Stream),
+    BestFit(BestFit),
+}
+
+/// Most tokens a row.
+const LONGEST: usize = 1 << 22;
+
 impl Source {
-    /// Opens `prefix.bin` and `prefix.idx`.
+    /// Opens `prefix.bin` and `prefix.idx`. With [`Packing::Split`] that costs the same whatever the size; with
+    /// [`Packing::BestFit`] the index is read through once, on all cores.
     ///
     /// # Errors
-    /// What [`Corpus::open`] refuses, an index that contradicts itself, or rows of no tokens.
+    /// What [`Corpus::open`] refuses, an index that contradicts itself, or rows of no tokens or far too many.
     pub fn open(prefix: &Path, settings: &Settings) -> Result<Self, CorpusError> {
         let corpus = Arc::new(Corpus::open(prefix)?);
-        if settings.length == 0 {
-            return Err(CorpusError::Order { reason: "rows of 0 tokens: expected at least 1".to_owned() });
+        if !(1..=LONGEST).contains(&settings.length) {
+            let reason = format!("rows of {} tokens: expected 1 to {LONGEST}", settings.length);
+            return Err(CorpusError::Order { reason });
         }
         let split = held_out::split(corpus.documents(), settings.held_out);
         let train = Stream::new(&corpus, &split.train, settings.end)?;
+        let train = match settings.packing {
+            Packing::Split => Train::Split(train),
+            Packing::BestFit => Train::BestFit(BestFit::new(train, settings.length)?),
+        };
         let held_out = Stream::new(&corpus, &split.held_out, settings.end)?;
         Ok(Self { corpus, train, held_out, settings: *settings })
     }
@@ -58,7 +75,10 @@ impl Source {
     /// Training rows of one epoch.
     #[must_use]
     pub fn rows(&self) -> u64 {
-        self.train.rows(self.settings.length)
+        match &self.train {
+            Train::Split(stream) => stream.rows(self.settings.length),
+            Train::BestFit(packed) => packed.rows(),
+        }
     }
 
     /// Rows of the held-out documents.
@@ -74,7 +94,10 @@ impl Source {
     pub fn row(&self, row: u64, batch: &mut Batch) -> Result<(), CorpusError> {
         self.within(row, self.rows())?;
         let before = (batch.tokens.len(), batch.segments.len());
-        self.train.row(row, self.settings.length, batch)?;
+        match &self.train {
+            Train::Split(stream) => stream.row(row, self.settings.length, batch)?,
+            Train::BestFit(packed) => packed.row(row, batch)?,
+        }
         self.unmask(before, batch);
         Ok(())
     }
@@ -157,7 +180,7 @@ mod tests {
         assert!(error.ends_with("c.bin: row 16 asked for, of 16"), "{error}");
         assert!(source.held_out_row(4, &mut Batch::default()).is_err());
         let error = Source::open(&prefix, &Settings { length: 0, ..settings() }).unwrap_err().to_string();
-        assert_eq!(error, "rows of 0 tokens: expected at least 1");
+        assert_eq!(error, "rows of 0 tokens: expected 1 to 4194304");
     }
 
     proptest! {
@@ -166,9 +189,12 @@ mod tests {
             lengths in prop::collection::vec(0_usize..40, 1..40),
             share in 0.0..0.9,
             document_mask: bool,
+            best_fit: bool,
         ) {
             let (_folder, prefix) = sample::corpus(&lengths, None);
-            let source = Source::open(&prefix, &Settings { held_out: share, document_mask, ..settings() }).unwrap();
+            let packing = if best_fit { Packing::BestFit } else { Packing::Split };
+            let settings = Settings { held_out: share, document_mask, packing, ..settings() };
+            let source = Source::open(&prefix, &settings).unwrap();
             let mut all = tokens(&source, false);
             all.extend(tokens(&source, true));
             all.sort_unstable();
