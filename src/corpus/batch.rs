@@ -23,3 +23,17 @@ pub struct Batch {
     /// `[B]` the source each row was drawn from, as an index into the plan's sources.
     pub sources: Vec<u16>,
 }
+
+impl Batch {
+    /// Takes all rows out; what they were kept in stays, for the rows that come next.
+    pub fn clear(&mut self) {
+        let Self { rows, length, tokens, targets, weights, positions, segments, sources } = self;
+        (*rows, *length) = (0, 0);
+        tokens.clear();
+        targets.clear();
+        weights.clear();
+        positions.clear();
+        segments.clear();
+        sources.clear();
+    }
+}

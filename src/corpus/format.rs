@@ -37,12 +37,18 @@ pub enum CorpusError {
         /// How many there are.
         held: u64,
     },
-    /// A document that cannot be written, or a manifest that cannot be read.
+    /// A document that cannot be written, a manifest that cannot be read, or rows that a corpus does not have.
     #[error("{}: {reason}", file.display())]
     Invalid {
         /// The file.
         file: PathBuf,
         /// What was found, and what was expected.
+        reason: String,
+    },
+    /// Rows asked for in a way that makes no order.
+    #[error("{reason}")]
+    Order {
+        /// What was asked, and what was expected.
         reason: String,
     },
 }

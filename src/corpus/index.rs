@@ -116,6 +116,12 @@ impl Corpus {
         self.size
     }
 
+    /// Path of its `.bin`.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.bin.path()
+    }
+
     /// The manifest, if it has one.
     #[must_use]
     pub fn manifest(&self) -> Option<&Manifest> {

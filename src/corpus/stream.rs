@@ -78,6 +78,56 @@ impl Stream {
         Ok(())
     }
 
+    /// Appends a row of `length` tokens made of pieces, each a document and the place in it where the piece begins. A piece
+    /// ends with its document or with the row; what the row lacks is filled as in [`Self::row`].
+    pub(super) fn pieces(
+        &self,
+        pieces: impl IntoIterator<Item = (u64, u64)>,
+        length: usize,
+        batch: &mut Batch,
+    ) -> Result<(), CorpusError> {
+        let filled = batch.tokens.len() + length;
+        for (document, from) in pieces {
+            let tokens = self.corpus.document_range(document)?;
+            let places = tokens.end - tokens.start + self.added(1);
+            // The index was read through when the rows were made; it can only be otherwise if it changed since.
+            let left = places.checked_sub(from).ok_or_else(|| self.corpus.out_of_order(document))?;
+            let count = left.min((filled - batch.tokens.len()) as u64);
+            fragment(&self.corpus, tokens, self.end, from, count, batch)?;
+        }
+        pad(filled, self.end.unwrap_or(0), batch);
+        (batch.rows, batch.length) = (batch.rows + 1, length);
+        Ok(())
+    }
+
+    /// Calls `each` with every document that begins in `range` of the stream, and the places that it has there; documents
+    /// without any are passed over.
+    pub(super) fn beginning_in(&self, range: Range<u64>, mut each: impl FnMut(u64, u64)) -> Result<(), CorpusError> {
+        if range.start >= self.length {
+            return Ok(());
+        }
+        let (mut document, offset) = self.find(range.start)?;
+        let mut at = range.start - offset;
+        let part = self.parts.partition_point(|(start, _)| *start <= range.start) - 1;
+        for (number, (start, documents)) in self.parts[part..].iter().enumerate() {
+            if number > 0 {
+                (document, at) = (documents.start, *start);
+            }
+            while document < documents.end && at < range.end {
+                let tokens = self.corpus.document_range(document)?;
+                let places = tokens.end - tokens.start + self.added(1);
+                if at >= range.start && places > 0 {
+                    each(document, places);
+                }
+                (document, at) = (document + 1, at + places);
+            }
+            if at >= range.end {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// The document that holds place `at` of the stream, and the place in that document.
     fn find(&self, at: u64) -> Result<(u64, u64), CorpusError> {
         let part = self.parts.partition_point(|(start, _)| *start <= at) - 1;
