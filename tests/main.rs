@@ -5,4 +5,5 @@ mod forge;
 mod hf;
 mod native;
 mod parity;
+mod plan;
 mod recipe;
