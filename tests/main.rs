@@ -6,5 +6,6 @@ mod hf;
 mod metrics;
 mod native;
 mod parity;
+mod plan;
 mod recipe;
 mod train;

@@ -32,15 +32,19 @@ pub(super) fn stages(
     let mut lengths = Vec::new();
     for (at, stage) in recipe.stages.iter().enumerate() {
         let key = format!("stages.{at}");
-        let steps = steps(&key, stage, tokens_a_step, findings)?;
+        // A stage without an end leaves nothing for the next to continue from.
+        let Some(steps) = steps(&key, stage, tokens_a_step, findings) else { continue };
         let schedule = schedule(&format!("{key}.schedule"), stage, steps, tokens_a_step, ended, findings);
         ended = schedule.as_ref().map_or(0.0, |schedule| schedule.rate(steps));
         lengths.push((steps, schedule));
     }
+    if lengths.len() < recipe.stages.len() {
+        return None;
+    }
     let mut mixing = Mixing::new(data?);
     let mut staged = Staged { stages: Vec::new(), asked: Vec::new(), capped: Vec::new() };
     for (at, (stage, (steps, schedule))) in recipe.stages.iter().zip(lengths).enumerate() {
-        let (asked, Shares { shares, capped }) = mixing.stage(at, stage, steps.checked_mul(batch.rows)?, findings)?;
+        let (asked, Shares { shares, capped }) = mixing.stage(at, stage, steps * batch.rows, findings)?;
         staged.asked.push(asked);
         staged.capped.push(capped);
         staged.stages.push(StagePlan { name: stage.name.clone(), steps, mixture: shares, schedule: schedule? });
@@ -51,20 +55,27 @@ pub(super) fn stages(
 
 /// Optimizer steps of a stage; tokens are rounded up to whole steps.
 fn steps(key: &str, stage: &Stage, tokens_a_step: u64, findings: &mut Findings) -> Option<u64> {
-    let Some(tokens) = stage.tokens else { return stage.steps.map(|steps| steps.0) };
-    if tokens.0 < tokens_a_step {
-        let message =
-            format!("is {tokens}, less than the {tokens_a_step} of one step: train longer, or on smaller batches");
-        findings.complain(&format!("{key}.tokens"), message);
-    }
-    let steps = tokens.0.div_ceil(tokens_a_step);
-    if !tokens.0.is_multiple_of(tokens_a_step) {
+    let (name, steps) = match (stage.tokens, stage.steps) {
+        (Some(tokens), _) if tokens.0 < tokens_a_step => {
+            let message =
+                format!("is {tokens}, less than the {tokens_a_step} of one step: train longer, or on smaller batches");
+            findings.complain(&format!("{key}.tokens"), message);
+            return None;
+        }
+        (Some(tokens), _) => ("tokens", tokens.0.div_ceil(tokens_a_step)),
+        (None, steps) => ("steps", steps.map_or(1, |steps| steps.0)),
+    };
+    let Some(trained) = steps.checked_mul(tokens_a_step) else {
+        findings.complain(&format!("{key}.{name}"), "more tokens than can be counted, 2^64");
+        return None;
+    };
+    if let Some(tokens) = stage.tokens.filter(|tokens| tokens.0 != trained) {
         findings.remark(format!(
             "stage {}: {} tokens are rounded up to {} whole steps, {} tokens",
             stage.name,
             thousands(tokens.0),
             thousands(steps),
-            thousands(steps.checked_mul(tokens_a_step)?)
+            thousands(trained)
         ));
     }
     Some(steps)

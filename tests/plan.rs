@@ -1,0 +1,314 @@
+//! Plans: what is refused and in which words, what is resolved, and how it is shown.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use hephaestus::corpus::format::{TokenType, path_of};
+use hephaestus::corpus::{Corpus, ManifestInfo, Writer};
+use hephaestus::forge::vocabulary::Vocabulary;
+use hephaestus::plan::{self, Compute, Machine, Plan, Weights};
+use hephaestus::recipe::{self, load};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+const RECIPE: &str = "\
+version: 1
+run: {name: demo, output: FOLDER/out}
+model:
+  from: FOLDER/base
+data:
+  sequence_length: 8
+  sources:
+    agent: {path: FOLDER/agent, held_out: 10%}
+    code: {path: FOLDER/code, held_out: 10%}
+batch: {sequences: 4, micro_sequences: 2}
+stages:
+  - name: main
+    steps: 10
+    mixture: {agent: 1, code: 1}
+    schedule: {kind: cosine, peak: 3e-4, floor: 3e-5, warmup: 10%}
+";
+
+/// Token of the tokenizer below that ends a document.
+const END: u32 = 0;
+
+/// A folder with a tiny model, its tokenizer and two corpora made with it: 40 documents of 9 tokens and an end each.
+fn world() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    model(&folder, "base", json!({}));
+    corpus(&folder, "agent", 40, true);
+    corpus(&folder, "code", 40, true);
+    folder
+}
+
+/// A model of one layer, 16 tokens and 32 positions, with changes; its weights are a name only.
+fn model(folder: &TempDir, name: &str, changes: Value) {
+    let mut config = json!({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 16, "hidden_size": 8,
+        "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 32,
+    });
+    for (key, value) in changes.as_object().into_iter().flatten() {
+        config[key] = value.clone();
+    }
+    write(folder, &format!("{name}/config.json"), &config.to_string());
+    write(folder, &format!("{name}/model.safetensors"), "");
+    tokenizer(folder, name, 12);
+}
+
+/// A tokenizer of so many whole words.
+fn tokenizer(folder: &TempDir, name: &str, words: usize) {
+    let vocabulary: serde_json::Map<String, Value> =
+        (0..words).map(|id| (if id == 0 { "<end>".to_owned() } else { format!("w{id}") }, json!(id))).collect();
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+        "pre_tokenizer": {"type": "Whitespace"}, "post_processor": null, "decoder": null,
+        "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<end>"},
+    });
+    write(folder, &format!("{name}/tokenizer.json"), &tokenizer.to_string());
+    write(folder, &format!("{name}/tokenizer_config.json"), "{\"eos_token\": \"<end>\"}");
+}
+
+fn corpus(folder: &TempDir, name: &str, documents: u32, ended: bool) {
+    let vocabulary = Vocabulary::load(&folder.path().join("base")).unwrap();
+    let mut writer = Writer::create(&folder.path().join(name), TokenType::U16).unwrap();
+    for document in 0..documents {
+        let mut tokens: Vec<u32> = (1..10).map(|word| 1 + (word + document) % 11).collect();
+        tokens.extend(ended.then_some(END));
+        writer.document(&tokens, None).unwrap();
+    }
+    let info = ManifestInfo {
+        source: name.to_owned(),
+        tokenizer: vocabulary.fingerprint.clone(),
+        vocab_size: vocabulary.size,
+    };
+    writer.finish(info).unwrap();
+}
+
+fn write(folder: &TempDir, name: &str, text: &str) -> PathBuf {
+    let path = folder.path().join(name);
+    fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+    fs_err::write(&path, text).unwrap();
+    path
+}
+
+fn cpu() -> Machine {
+    Machine { cuda: Vec::new(), cores: 8, memory: 16_000_000_000 }
+}
+
+fn resolve(folder: &TempDir, overrides: &[&str], machine: &Machine) -> Result<Plan, String> {
+    let here = folder.path().display().to_string();
+    let overrides: Vec<String> = overrides.iter().map(|text| text.replace("FOLDER", &here)).collect();
+    let loaded = load::parse(&RECIPE.replace("FOLDER", &here), Path::new("cpt.yaml"), &overrides)
+        .unwrap_or_else(|problems| panic!("{problems}"));
+    plan::resolve(&loaded, machine).map_err(|error| error.to_string().replace(&here, "FOLDER"))
+}
+
+fn sound(folder: &TempDir, overrides: &[&str]) -> Plan {
+    resolve(folder, overrides, &cpu()).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+#[test]
+fn what_stands_against_a_plan_is_said_all_at_once_with_line_and_column() {
+    let folder = world();
+    model(&folder, "gpt", json!({"model_type": "gpt2"}));
+    model(&folder, "bare", json!({}));
+    fs_err::remove_file(folder.path().join("bare/model.safetensors")).unwrap();
+    write(&folder, "pickled/config.json", &fs_err::read_to_string(folder.path().join("base/config.json")).unwrap());
+    write(&folder, "pickled/pytorch_model.bin", "");
+    model(&folder, "small", json!({"vocab_size": 8}));
+    tokenizer(&folder, "other", 13);
+    tokenizer(&folder, "noeos", 12);
+    fs_err::remove_file(folder.path().join("noeos/tokenizer_config.json")).unwrap();
+    corpus(&folder, "open", 40, false);
+    corpus(&folder, "short", 40, true);
+    let index = fs_err::read(folder.path().join("short.idx")).unwrap();
+    fs_err::write(folder.path().join("short.idx"), &index[..100]).unwrap();
+    corpus(&folder, "lying", 40, true);
+    let mut index = fs_err::read(folder.path().join("lying.idx")).unwrap();
+    index[18] = 41;
+    fs_err::write(folder.path().join("lying.idx"), index).unwrap();
+    write(&folder, "empty/x", "");
+    write(&folder, "file", "");
+
+    let mut said = String::new();
+    let mut case = |title: &str, overrides: &[&str]| {
+        let refused = resolve(&folder, overrides, &cpu()).expect_err(title);
+        writeln!(said, "# {title}\n{refused}\n").unwrap();
+    };
+    case("CUDA asked for and absent", &["device.kind=cuda"]);
+    case("an output folder that cannot be", &["run.output=FOLDER/file/out"]);
+    case("an output that is a file", &["run.output=FOLDER/file"]);
+    case("no such model", &["model.from=FOLDER/none"]);
+    case("a folder that is no model", &["model.from=FOLDER/empty"]);
+    case("an unknown architecture", &["model.from=FOLDER/gpt"]);
+    case("a model without weights", &["model.from=FOLDER/bare"]);
+    case("a model with pickled weights only", &["model.from=FOLDER/pickled", "tokenizer=FOLDER/base"]);
+    case("a configuration that is not there", &["model.from=", "model.config=FOLDER/c.json", "tokenizer=FOLDER/base"]);
+    case("moments of a model that is no checkpoint", &["model.keep_optimizer=true"]);
+    case("no tokenizer", &["tokenizer=FOLDER/empty"]);
+    case("another tokenizer than the corpora's", &["tokenizer=FOLDER/other"]);
+    case("a tokenizer and corpora larger than the model", &["model.from=FOLDER/small"]);
+    case("no end of document to be known", &["tokenizer=FOLDER/noeos"]);
+    case("an end of document that is no token", &["data.end_of_document=<eot>"]);
+    case("corpora that disagree on the end of documents", &["data.sources.code.path=FOLDER/open"]);
+    case("a corpus that is not there", &["data.sources.code.path=FOLDER/cod"]);
+    case("a corpus with its ending", &["data.sources.code.path=FOLDER/code.bin"]);
+    case("an index cut short", &["data.sources.code.path=FOLDER/short"]);
+    case("an index that lies", &["data.sources.code.path=FOLDER/lying"]);
+    case("rows longer than the model's positions", &["data.sequence_length=64"]);
+    case("a stage shorter than a step", &["stages.0.steps=", "stages.0.tokens=31"]);
+    case("phases longer than the stage", &["stages.0.schedule.warmup=11"]);
+    case(
+        "more than all epochs of all sources",
+        &["data.sources.agent.max_epochs=1", "data.sources.code.max_epochs=0.5", "stages.0.steps=30"],
+    );
+    case(
+        "several at once",
+        &[
+            "device.kind=cuda",
+            "model.from=FOLDER/gpt",
+            "tokenizer=FOLDER/base",
+            "data.sources.agent.path=FOLDER/none",
+            "stages.0.schedule.warmup=99",
+        ],
+    );
+    insta::assert_snapshot!(said);
+}
+
+#[test]
+fn a_plan_is_shown_so_that_a_person_can_check_it() {
+    let folder = world();
+    let plan = sound(
+        &folder,
+        &[
+            "data.sources.agent.max_epochs=2",
+            "batch.sequences=6",
+            "stages=[{name: main, tokens: 3k, mixture: {agent: 1, code: 1}, schedule: {kind: infinite, peak: 3e-4, constant: 1e-4, warmup: \
+             5%, cooldown: 20%}}, {name: seed, steps: 20, mixture: {code: 3, agent: 1}, schedule: {kind: wsd, start: continue, peak: 2e-4, \
+             warmup: 2, decay: 50%}}]",
+        ],
+    );
+    let shown = plan::show(&plan).replace(&folder.path().display().to_string(), "FOLDER");
+    insta::assert_snapshot!(shown);
+}
+
+#[test]
+fn corpora_that_end_their_documents_get_no_second_end() {
+    let folder = world();
+    corpus(&folder, "open", 40, false);
+    let ended = sound(&folder, &[]);
+    assert_eq!((ended.data.end_of_document, ended.data.sources[0].rows), (None, 45));
+    let open = ["data.sources.agent.path=FOLDER/open", "data.sources.code.path=FOLDER/open"];
+    let plan = sound(&folder, &open);
+    // 36 documents of 9 tokens and an end: as many rows as those that have theirs.
+    assert_eq!((plan.data.end_of_document, plan.data.sources[0].rows), (Some(END), 45));
+    assert_eq!(sound(&folder, &[open[0], open[1], "data.end_of_document=none"]).data.end_of_document, None);
+    assert_eq!(sound(&folder, &[open[0], open[1], "data.end_of_document=w3"]).data.end_of_document, Some(3));
+}
+
+#[test]
+fn no_source_is_repeated_beyond_its_epochs_over_the_whole_run() {
+    let folder = world();
+    let stage = |name: &str| {
+        format!("{{name: {name}, steps: 20, mixture: {{agent: 3, code: 1}}, schedule: {{kind: constant, peak: 1e-4}}}}")
+    };
+    let stages = format!("stages=[{}, {}]", stage("one"), stage("two"));
+    let plan = sound(&folder, &[&stages, "data.sources.agent.max_epochs=2"]);
+    // 45 rows an epoch, so 90 in all: 60 of the first stage's 80, and the 30 that are left of the second's.
+    assert_eq!((&plan.stages[0].mixture, &plan.stages[1].mixture), (&vec![0.75, 0.25], &vec![0.375, 0.625]));
+    assert_eq!(plan.notes.capped, [[false, false], [true, false]]);
+    assert_eq!(plan.notes.asked[1], [0.75, 0.25]);
+}
+
+#[test]
+fn a_stage_continues_with_the_rate_at_which_the_one_before_ended() {
+    let folder = world();
+    let stages = "stages=[{name: one, steps: 20, mixture: {agent: 1}, schedule: {kind: linear, peak: 1e-3, floor: 2e-4}}, {name: two, \
+                  tokens: 300, mixture: {code: 1}, schedule: {kind: constant, start: continue, peak: 1e-3, warmup: 64 tokens}}]";
+    let plan = sound(&folder, &[stages]);
+    let [_, two] = plan.stages.as_slice() else { panic!("two stages") };
+    assert_eq!((two.steps, two.schedule.settings().warmup), (10, 2));
+    assert!((two.schedule.settings().start - 2e-4).abs() < 1e-12);
+    assert_eq!((plan.steps(), plan.tokens_a_step()), (30, 32));
+}
+
+#[test]
+fn a_checkpoint_gives_its_model_folder_and_where_asked_its_moments() {
+    let folder = world();
+    model(&folder, "step/model", json!({}));
+    let at = folder.path().join("step");
+    assert_eq!(sound(&folder, &["model.from=FOLDER/step"]).model.weights, Weights::Folder(at.join("model")));
+    assert_eq!(sound(&folder, &["model.from=FOLDER/step"]).tokenizer, at.join("model"));
+    write(&folder, "step/optimizer.safetensors", "");
+    let kept = sound(&folder, &["model.from=FOLDER/step", "model.keep_optimizer=true"]);
+    assert_eq!(kept.model.weights, Weights::WithOptimizer(at));
+    let fresh = sound(&folder, &["model.from=", "model.config=FOLDER/base/config.json", "tokenizer=FOLDER/base"]);
+    assert_eq!(fresh.model.weights, Weights::Fresh);
+}
+
+#[test]
+fn the_device_is_cuda_where_there_is_one_and_the_resolved_recipe_loads_again() {
+    let folder = world();
+    let machine = Machine { cuda: vec![("NVIDIA H100 80GB HBM3".to_owned(), 85_000_000_000)], ..cpu() };
+    let plan = resolve(&folder, &[], &machine).unwrap();
+    assert_eq!((plan.device.compute, plan.notes.device.as_str()), (Compute::Cuda(0), "NVIDIA H100 80GB HBM3, 85.0 GB"));
+    assert_eq!(resolve(&folder, &["device.kind=cpu"], &machine).unwrap().device.compute, Compute::Cpu);
+    let again = load::parse(&plan.resolved_recipe, Path::new("resolved.yaml"), &[]).unwrap();
+    assert_eq!(again.recipe.tokenizer, Some(folder.path().join("base")));
+    assert_eq!(plan::resolve(&again, &machine).unwrap().resolved_recipe, plan.resolved_recipe);
+    assert!(!folder.path().join("out").exists());
+}
+
+/// A corpus of 20 documents of 2^31 - 1 tokens each that takes no place on the disk: every token is 0.
+fn sparse(prefix: &Path) {
+    let (documents, length) = (20_i64, i32::MAX);
+    let mut index = b"MMIDIDX\0\0\x01\0\0\0\0\0\0\0\x08".to_vec();
+    [documents, documents + 1].iter().for_each(|count| index.extend(count.to_le_bytes()));
+    (0..documents).for_each(|_| index.extend(length.to_le_bytes()));
+    (0..documents).for_each(|at| index.extend((at * 2 * i64::from(length)).to_le_bytes()));
+    (0..=documents).for_each(|at| index.extend(at.to_le_bytes()));
+    fs_err::write(path_of(prefix, "idx"), index).unwrap();
+    let tokens = fs_err::File::create(path_of(prefix, "bin")).unwrap();
+    tokens.set_len(documents as u64 * 2 * length as u64).unwrap();
+}
+
+#[test]
+fn every_shipped_recipe_is_planned_with_its_models_configuration() {
+    let folder = world();
+    let configs = Path::new(ROOT).join("tests/fixtures/configs");
+    let corpus = folder.path().join("sparse");
+    sparse(&corpus);
+    assert!(Corpus::open(&corpus).unwrap().tokens() > 40_000_000_000);
+    let machine = Machine { cuda: vec![("NVIDIA H200".to_owned(), 141_000_000_000)], ..cpu() };
+    let mut planned = 0;
+    for entry in fs_err::read_dir(Path::new(ROOT).join("recipes")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|end| end != "yaml") {
+            continue;
+        }
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let config = fs_err::read_dir(&configs)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .find(|config| name.contains(config.file_stem().unwrap().to_str().unwrap().trim_end_matches("-v0.3")))
+            .unwrap_or_else(|| configs.join("qwen3-0.6b.json"));
+        fs_err::copy(config, folder.path().join("base/config.json")).unwrap();
+        let recipe = recipe::load(&path, &[]).unwrap_or_else(|error| panic!("{error}")).recipe;
+        let here = folder.path().display();
+        let mut overrides =
+            vec![format!("model.from={here}/base"), format!("run.output={here}/out"), "model.config=".to_owned()];
+        overrides.extend(recipe.tokenizer.map(|_| format!("tokenizer={here}/base")));
+        overrides.extend(recipe.data.sources.keys().map(|name| format!("data.sources.{name}.path={here}/sparse")));
+        let loaded = recipe::load(&path, &overrides).unwrap_or_else(|error| panic!("{error}"));
+        let plan = plan::resolve(&loaded, &machine).unwrap_or_else(|error| panic!("{error}"));
+        let shown = plan::show(&plan);
+        assert!(shown.contains(name) && plan.steps() > 0, "{shown}");
+        if std::env::var_os("SHOW_PLANS").is_some() {
+            fs_err::write(std::env::temp_dir().join(format!("{name}.plan.txt")), &shown).unwrap();
+        }
+        planned += 1;
+    }
+    assert!(planned >= 3);
+}
