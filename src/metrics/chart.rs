@@ -2,6 +2,11 @@
 
 use std::fmt::Write as _;
 
+use super::Validation;
+
+/// A named curve: its points `(x, y)` in the order they are joined.
+pub type Curve = (String, Vec<(f64, f64)>);
+
 /// Size of the picture and of what lies around the plot, in SVG units.
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 430.0;
@@ -26,12 +31,28 @@ const COLOURS: [(&str, &str); 6] = [
     ("#555555", "#b8b8b8"),
 ];
 
-/// Draws named curves of `(x, y)` points, in the order of the points. A point that is not finite interrupts its curve.
+/// The held-out loss of each source against the tokens trained, to draw. Sources come in the order they first appear in.
+#[must_use]
+pub fn held_out_losses(validations: &[Validation]) -> Vec<Curve> {
+    let mut curves: Vec<Curve> = Vec::new();
+    for validation in validations {
+        for source in &validation.sources {
+            let point = (validation.tokens as f64, source.loss);
+            match curves.iter_mut().find(|(name, _)| *name == source.name) {
+                Some((_, points)) => points.push(point),
+                None => curves.push((source.name.clone(), vec![point])),
+            }
+        }
+    }
+    curves
+}
+
+/// Draws named curves. A point that is not finite interrupts its curve.
 ///
 /// The text is a whole SVG document; it follows the screen's light or dark mode and brings its own background, so it is
 /// readable wherever it is shown. Beyond six curves colours come again, dashed.
 #[must_use]
-pub fn svg(curves: &[(String, Vec<(f64, f64)>)], title: &str, x_label: &str, y_label: &str) -> String {
+pub fn svg(curves: &[Curve], title: &str, x_label: &str, y_label: &str) -> String {
     let points = || curves.iter().flat_map(|(_, points)| points).filter(|(x, y)| x.is_finite() && y.is_finite());
     let (legend, legend_height) = legend(curves);
     let top = TOP + legend_height;
@@ -103,7 +124,7 @@ text{{font-family:system-ui,-apple-system,"Segoe UI","DejaVu Sans",sans-serif;fo
 }
 
 /// Names with a stroke of their curve, in as many rows as they need, and the height of those rows.
-fn legend(curves: &[(String, Vec<(f64, f64)>)]) -> (String, f64) {
+fn legend(curves: &[Curve]) -> (String, f64) {
     let mut out = String::new();
     let (mut left, mut baseline) = (LEFT, TOP + 6.0);
     for (index, (name, _)) in curves.iter().enumerate() {
@@ -234,6 +255,7 @@ fn round_step(least: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::SourceLoss;
 
     fn labels(values: &[f64], ticks: u32) -> String {
         let axis = Axis::new(values.iter().copied(), ticks, true);
@@ -257,6 +279,17 @@ mod tests {
         for curves in [vec![], vec![("none".to_owned(), vec![])], vec![("one".to_owned(), vec![(1.0, f64::NAN)])]] {
             assert!(!svg(&curves, "t", "x", "y").contains("NaN"));
         }
+    }
+
+    #[test]
+    fn each_source_is_a_curve_over_the_tokens_trained() {
+        let validation = |tokens, losses: &[(&str, f64)]| {
+            let source = |(name, loss): &(&str, f64)| SourceLoss { name: (*name).to_owned(), loss: *loss, tokens: 1 };
+            Validation { step: 0, tokens, sources: losses.iter().map(source).collect() }
+        };
+        let validations = [validation(0, &[("code", 9.0)]), validation(4096, &[("text", 4.0), ("code", 8.0)])];
+        let expected = [("code".to_owned(), vec![(0.0, 9.0), (4096.0, 8.0)]), ("text".to_owned(), vec![(4096.0, 4.0)])];
+        assert_eq!(held_out_losses(&validations), expected);
     }
 
     #[test]

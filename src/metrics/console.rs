@@ -141,7 +141,7 @@ impl Columns {
         self.put(&mut line, "loss", &format!("{:.4}", progress.loss), 6);
         self.put(&mut line, "grad_norm", &norm(progress.grad_norm), 4);
         self.put(&mut line, "lr", &format!("{:.2e}", progress.lr), 7);
-        self.put(&mut line, "tps", &thousands(progress.tokens_per_second.round() as u64), 5);
+        self.put(&mut line, "tps", &thousands(progress.tokens_per_second.round() as u64), 6);
         if let Some(mfu) = progress.mfu {
             self.put(&mut line, "mfu", &percent(mfu), 6);
         }
