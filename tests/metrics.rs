@@ -114,6 +114,17 @@ fn tensorboard_reads_on_past_an_event_that_a_killed_run_left_half() {
 }
 
 #[test]
+fn tensorboard_forgets_what_was_in_the_folder_before_a_new_start() {
+    let folder = tempfile::tempdir().unwrap();
+    for loss in [8.0, 7.5] {
+        let mut run = reporter(folder.path(), 0);
+        run.validation(&validation(0, loss)).unwrap();
+        run.close().unwrap();
+    }
+    assert_eq!(points(&read(folder.path())["new"], "validation/loss/code"), [(0, 7.5)]);
+}
+
+#[test]
 fn an_output_folder_that_cannot_be_made_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
