@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{CheckpointError, STATE};
 
 /// How far a run is. Sources and the stage are kept by name, so that a recipe may gain others.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
     /// Version of this format.
@@ -29,9 +29,6 @@ pub struct State {
     pub sequence_length: u64,
     /// What was drawn from each source.
     pub sources: BTreeMap<String, Drawn>,
-    /// Losses on held-out documents before the first step, mean nats a token, by source.
-    #[serde(default)]
-    pub first_validation: BTreeMap<String, HeldOut>,
 }
 
 /// What was drawn from a source.
@@ -44,16 +41,6 @@ pub struct Drawn {
     pub rows_in_stage: u64,
     /// The corpus they came from: [`crate::corpus::Corpus::fingerprint`].
     pub fingerprint: String,
-}
-
-/// A loss on held-out documents.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HeldOut {
-    /// Mean negative log-likelihood a token, in nats.
-    pub loss: f64,
-    /// Tokens it was measured on.
-    pub tokens: u64,
 }
 
 impl State {

@@ -27,7 +27,7 @@ use self::step::Engine;
 use self::stop::Stop;
 use crate::checkpoint::State;
 use crate::corpus::loader::Position;
-use crate::metrics::{Validation, curves};
+use crate::metrics::{Validation, curves, jsonl};
 use crate::metrics::reporter::{Reporter, Settings};
 use crate::metrics::table;
 use crate::plan::{Compute, Plan};
@@ -83,7 +83,7 @@ pub fn run(plan: &Plan, options: &Options, stop: &Stop) -> anyhow::Result<Outcom
     }
     let engine = start::engine(plan, checkpoint.as_deref())?;
     let saver = Saver::new(plan, checkpoint.clone(), position.step);
-    let run = Run { plan, data, engine, reporter, saver, position, tokens: 0, skipped: 0, first: None };
+    let run = Run { plan, data, engine, reporter, saver, position, tokens: 0, skipped: 0 };
     run.finish(state, options, stop)
 }
 
@@ -97,8 +97,6 @@ struct Run<'a> {
     position: Position,
     tokens: u64,
     skipped: u64,
-    /// The losses before the first step.
-    first: Option<Validation>,
 }
 
 impl Run<'_> {
@@ -107,17 +105,20 @@ impl Run<'_> {
         let plan = self.plan;
         if let Some(state) = state {
             (self.tokens, self.skipped) = (state.tokens, state.skipped);
-            self.first = validation::from_state(&state);
         } else if plan.validation.at_start {
-            self.first = self.validate(stop)?;
+            self.validate(stop)?;
         }
         let mut loader = self.data.loader(plan, self.position.clone())?;
         let mut interval = Interval::new(plan, &loader);
-        let mut validated = None;
+        let mut stage = None;
         while !stop.asked() && options.stop_at.is_none_or(|step| self.position.step < step) {
             let Some(batch) = loader.next() else { break };
             let batch = batch?;
-            let Some((stage, rate)) = self.rate() else { break };
+            let Some((now, rate)) = self.rate() else { break };
+            if stage.replace(now) != Some(now) {
+                let planned = &plan.stages[now];
+                self.reporter.note(&format!("stage {}: {} steps", planned.name, planned.steps));
+            }
             let sources = plan.data.sources.len();
             let done = self.engine.step(&batch.micro, batch.trained, rate, sources, || stop.asked());
             let Some(step) = done.map_err(|error| explained(&error.to_string()))? else { break };
@@ -133,12 +134,12 @@ impl Run<'_> {
                 interval.check(self.saver.newest())?;
             }
             if told {
-                let progress = interval.report(&self.position, stage, self.tokens, rate, self.skipped, &loader)?;
+                let progress = interval.report(&self.position, now, self.tokens, rate, self.skipped, &loader)?;
                 self.reporter.progress(&progress)?;
             }
             if last || plan.validation.every.is_some_and(|every| self.position.step.is_multiple_of(every)) {
                 let pause = Instant::now();
-                validated = self.validate(stop)?;
+                self.validate(stop)?;
                 interval.leave_out(pause);
             }
             if !last && self.saver.due(self.position.step) {
@@ -150,11 +151,12 @@ impl Run<'_> {
         if self.position.step > self.saver.saved_step() || self.saver.newest().is_none() {
             self.save(&mut interval)?;
         }
-        if let (Some(before), Some(after)) = (&self.first, &validated) {
+        let told = jsonl::validations(&plan.output.join(jsonl::FILE))?;
+        if let [before, .., after] = told.as_slice() {
             self.reporter.note(&table::before_and_after(before, after));
         }
         self.reporter.close()?;
-        curves::draw(&plan.output, &plan.name)?;
+        curves::draw(&plan.output, &plan.name, &told)?;
         let Some(newest) = self.saver.newest().map(PathBuf::from) else { bail!("nothing was saved") };
         Ok(if self.position.step < plan.steps() { Outcome::Stopped(newest) } else { Outcome::Finished(newest) })
     }
@@ -168,13 +170,12 @@ impl Run<'_> {
         Some((stage, self.plan.stages[stage].schedule.rate(step)))
     }
 
-    /// Measures the loss on every source's held-out documents; `None` where it was stopped meanwhile.
-    fn validate(&mut self, stop: &Stop) -> anyhow::Result<Option<Validation>> {
+    /// Measures the loss on every source's held-out documents, unless it is stopped meanwhile.
+    fn validate(&mut self, stop: &Stop) -> anyhow::Result<()> {
         let measured = validation::measure(self.plan, &self.data, &self.engine, &mut self.reporter, stop)?;
-        let Some(sources) = measured else { return Ok(None) };
+        let Some(sources) = measured else { return Ok(()) };
         let validation = Validation { step: self.position.step, tokens: self.tokens, sources };
-        self.reporter.validation(&validation)?;
-        Ok(Some(validation))
+        Ok(self.reporter.validation(&validation)?)
     }
 
     fn save(&mut self, interval: &mut Interval) -> anyhow::Result<()> {
@@ -190,7 +191,6 @@ impl Run<'_> {
             seed: self.plan.seed,
             sequence_length: self.plan.data.sequence_length as u64,
             sources: self.data.drawn(self.plan, &self.position),
-            first_validation: self.first.as_ref().map(validation::to_state).unwrap_or_default(),
         };
         self.saver.save(&self.engine, &state, &mut self.reporter)
     }

@@ -1,17 +1,13 @@
 //! Losses on held-out documents, source by source.
 
-use std::collections::BTreeMap;
-
 use tch::Tensor;
 
 use super::data::Data;
 use super::step::Engine;
 use super::stop::Stop;
-use crate::checkpoint::State;
-use crate::checkpoint::state::HeldOut;
 use crate::corpus::batch::Batch;
 use crate::metrics::reporter::Reporter;
-use crate::metrics::{SourceLoss, Validation};
+use crate::metrics::SourceLoss;
 use crate::plan::Plan;
 
 /// The loss on at most `validation.sequences` held-out rows of each source, spread evenly over what is held out; the same
@@ -61,18 +57,4 @@ pub(super) fn measure(
     }
     bar.finish_and_clear();
     Ok(Some(losses))
-}
-
-/// The losses as a checkpoint keeps them.
-pub(super) fn to_state(validation: &Validation) -> BTreeMap<String, HeldOut> {
-    let kept = |source: &SourceLoss| HeldOut { loss: source.loss, tokens: source.tokens };
-    validation.sources.iter().map(|source| (source.name.clone(), kept(source))).collect()
-}
-
-/// The losses before the first step, out of a checkpoint.
-pub(super) fn from_state(state: &State) -> Option<Validation> {
-    let sources = state.first_validation.iter();
-    let sources = sources.map(|(name, held)| SourceLoss { name: name.clone(), loss: held.loss, tokens: held.tokens });
-    let sources: Vec<_> = sources.collect();
-    (!sources.is_empty()).then_some(Validation { step: 0, tokens: 0, sources })
 }
