@@ -101,10 +101,10 @@ fn schedule(
     let written: &sections::Schedule = &stage.schedule;
     let length = |phase: Option<Part>| phase.map_or(0, |phase| part(phase, steps, tokens_a_step));
     let decay = match written.decay_shape {
-        DecayShape::Linear => Decay::Linear,
-        DecayShape::Cosine => Decay::Cosine,
-        DecayShape::Exponential => Decay::Exponential,
-        DecayShape::MinusSqrt => Decay::MinusSqrt,
+        None | Some(DecayShape::Linear) => Decay::Linear,
+        Some(DecayShape::Cosine) => Decay::Cosine,
+        Some(DecayShape::Exponential) => Decay::Exponential,
+        Some(DecayShape::MinusSqrt) => Decay::MinusSqrt,
     };
     let shape = match written.kind {
         ScheduleKind::Constant => Shape::Constant,
