@@ -117,7 +117,8 @@ fn memory(page: &mut Page, plan: &Plan) {
     if plan.notes.memory > 0 {
         let share = 100.0 * memory.total() as f64 / plan.notes.memory as f64;
         let advice = if share > 100.0 { ": it will not fit" } else { "" };
-        page.line("", &format!("{share:.0} % of the {} there are{advice}", size(plan.notes.memory)));
+        let share = if share < 1.0 { "under 1 %".to_owned() } else { format!("{share:.0} %") };
+        page.line("", &format!("{share} of the {} there are{advice}", size(plan.notes.memory)));
     }
 }
 
@@ -147,7 +148,8 @@ fn data(page: &mut Page, data: &DataPlan) {
     };
     let mask =
         if data.document_mask { "attention stays inside a document" } else { "attention crosses documents in a row" };
-    page.line("packing", &format!("{packing}; {end}; {mask}"));
+    page.line("packing", &format!("{packing}; {end}"));
+    page.line("", mask);
 }
 
 fn batch(page: &mut Page, plan: &Plan) {
