@@ -188,6 +188,24 @@ fn scalars_mean_what_their_key_says() {
 
 proptest! {
     #[test]
+    fn quantities_are_written_so_that_they_read_the_same(
+        percent in 0_u32..=1_000_000,
+        count in 2_u64..1 << 50,
+        seconds in 1_u64..1 << 30,
+        held_out in 0.0..0.99,
+    ) {
+        let overrides = [
+            format!("stages.0.schedule.warmup={}%", f64::from(percent) / 1e4),
+            format!("stages.0.tokens={count}"),
+            format!("checkpoint.every={seconds}s"),
+            format!("data.sources.code.held_out={held_out}"),
+        ];
+        let recipe = load::parse(SOUND, Path::new("cpt.yaml"), &overrides).unwrap().recipe;
+        let again = load::parse(&recipe::to_yaml(&recipe), Path::new("again.yaml"), &[]).unwrap().recipe;
+        prop_assert_eq!(again, recipe);
+    }
+
+    #[test]
     fn no_text_and_no_override_makes_a_panic(
         cut in 0..SOUND.len(),
         skip in 0_usize..6,

@@ -67,16 +67,21 @@ pub(super) fn data(
     let mut sources = Vec::new();
     for Opened { name, key, source, corpus, .. } in &opened {
         match rows(corpus, source.held_out.0, section.packing, sequence_length, end_of_document) {
-            Ok((rows, held_out_rows)) => sources.push(SourcePlan {
-                name: (*name).to_owned(),
-                prefix: source.path.clone(),
-                held_out: source.held_out.0,
-                max_epochs: source.max_epochs,
-                documents: corpus.documents(),
-                tokens: corpus.tokens(),
-                rows,
-                held_out_rows,
-            }),
+            Ok((rows, held_out_rows)) => {
+                if held_out_rows == 0 {
+                    findings.remark(format!("{name} holds nothing out: its loss is not measured in validation"));
+                }
+                sources.push(SourcePlan {
+                    name: (*name).to_owned(),
+                    prefix: source.path.clone(),
+                    held_out: source.held_out.0,
+                    max_epochs: source.max_epochs,
+                    documents: corpus.documents(),
+                    tokens: corpus.tokens(),
+                    rows,
+                    held_out_rows,
+                });
+            }
             Err(error) => findings.complain(key, error.to_string()),
         }
     }

@@ -98,10 +98,12 @@ impl<'a> Walk<'a> {
                 continue;
             }
             let all: Vec<&str> = properties.keys().map(String::as_str).collect();
-            let free = all.iter().copied().filter(|name| node.get(name).is_none());
-            let near = nearest(&entry.key, free).or_else(|| nearest(&entry.key, all.iter().copied()));
+            let near = nearest(&entry.key, all.iter().copied());
             meant.extend(near);
             let message = match (near, self.elsewhere(&entry.key)) {
+                (Some(near), _) if node.get(near).is_some() => {
+                    format!("unknown key; did you mean {near}, which is there already?")
+                }
                 (Some(near), _) => format!("unknown key; did you mean {near}?"),
                 (None, Some(section)) => format!("unknown key here; it belongs to {section}"),
                 (None, None) => format!("unknown key; expected {}", or(&all)),
