@@ -5,6 +5,7 @@ use std::path::Path;
 
 use hephaestus::recipe::quantity::{Count, Interval, Part};
 use hephaestus::recipe::{self, load};
+use proptest::prelude::*;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -81,7 +82,7 @@ fn what_is_wrong_with_a_recipe_is_said_all_at_once_with_line_and_column() {
     case(
         "one of two keys, and not both",
         &change("from: base", "from: base\n  config: c.json")
-            .replace("tokens: 4M\n", "")
+            .replace("    tokens: 4M\n", "")
             .replace("tokens: 8192", "micro_sequence: 1"),
         &[],
     );
@@ -183,6 +184,48 @@ fn scalars_mean_what_their_key_says() {
     let recipe = load::parse(&text, Path::new("cpt.yaml"), &[]).unwrap().recipe;
     assert_eq!((recipe.run.name.as_str(), recipe.stages[0].schedule.warmup), ("no", Part::Tokens(50_000_000)));
     assert_eq!(recipe.data.sources["agent"].path, Path::new("7"));
+}
+
+proptest! {
+    #[test]
+    fn quantities_are_written_so_that_they_read_the_same(
+        percent in 0_u32..=1_000_000,
+        count in 2_u64..1 << 50,
+        seconds in 1_u64..1 << 30,
+        held_out in 0.0..0.99,
+    ) {
+        let overrides = [
+            format!("stages.0.schedule.warmup={}%", f64::from(percent) / 1e4),
+            format!("stages.0.tokens={count}"),
+            format!("checkpoint.every={seconds}s"),
+            format!("data.sources.code.held_out={held_out}"),
+        ];
+        let recipe = load::parse(SOUND, Path::new("cpt.yaml"), &overrides).unwrap().recipe;
+        let again = load::parse(&recipe::to_yaml(&recipe), Path::new("again.yaml"), &[]).unwrap().recipe;
+        prop_assert_eq!(again, recipe);
+    }
+
+    #[test]
+    fn no_text_and_no_override_makes_a_panic(
+        cut in 0..SOUND.len(),
+        skip in 0_usize..6,
+        insert in "[-:&*!<?>{}\\[\\],#'\"|%@` \n\ta0.]{0,4}",
+        override_ in "(data|stages|run)(\\.[a-z0-9]{0,3}){0,3}=?[-{}\\[\\]:,a0. ]{0,6}",
+    ) {
+        let rest = SOUND.get(cut + skip..).unwrap_or_default();
+        let text = format!("{}{insert}{rest}", &SOUND[..cut]);
+        if let Err(problems) = load::parse(&text, Path::new("cpt.yaml"), &[override_]) {
+            prop_assert!(!problems.all().is_empty());
+        }
+    }
+}
+
+#[test]
+fn nesting_without_end_is_refused() {
+    for text in ["[".repeat(100_000), "- ".repeat(100_000), "a: {".repeat(50_000), "? ".repeat(50_000)] {
+        let said = refused(&text, &[]);
+        assert!(said.contains("nested") || said.contains("not YAML"), "{said}");
+    }
 }
 
 #[test]

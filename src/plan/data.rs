@@ -54,21 +54,34 @@ pub(super) fn data(
             Err(message) => findings.complain(&key, message),
         }
     }
+    let unknown: Vec<_> =
+        opened.iter().filter(|source| source.corpus.manifest().is_none()).map(|source| source.name).collect();
+    if !unknown.is_empty() {
+        findings.remark(format!(
+            "without a manifest it cannot be told whether this tokenizer made {}; `hephaestus-forge inspect` shows the text",
+            unknown.join(", ")
+        ));
+    }
     let end_of_document = end_of_document(&section.end_of_document, &opened, tokens?, findings);
     let sequence_length = usize::try_from(length).ok()?;
     let mut sources = Vec::new();
     for Opened { name, key, source, corpus, .. } in &opened {
         match rows(corpus, source.held_out.0, section.packing, sequence_length, end_of_document) {
-            Ok((rows, held_out_rows)) => sources.push(SourcePlan {
-                name: (*name).to_owned(),
-                prefix: source.path.clone(),
-                held_out: source.held_out.0,
-                max_epochs: source.max_epochs,
-                documents: corpus.documents(),
-                tokens: corpus.tokens(),
-                rows,
-                held_out_rows,
-            }),
+            Ok((rows, held_out_rows)) => {
+                if held_out_rows == 0 {
+                    findings.remark(format!("{name} holds nothing out: its loss is not measured in validation"));
+                }
+                sources.push(SourcePlan {
+                    name: (*name).to_owned(),
+                    prefix: source.path.clone(),
+                    held_out: source.held_out.0,
+                    max_epochs: source.max_epochs,
+                    documents: corpus.documents(),
+                    tokens: corpus.tokens(),
+                    rows,
+                    held_out_rows,
+                });
+            }
             Err(error) => findings.complain(key, error.to_string()),
         }
     }
@@ -119,16 +132,12 @@ fn last_tokens(corpus: &Corpus) -> Result<Vec<i64>, CorpusError> {
 
 /// Whether a corpus was made with this tokenizer, and its tokens have rows in the model's embedding.
 fn fit(source: &Opened, tokens: &Tokens, model: &ModelPlan, findings: &mut Findings) {
-    let Opened { name, key, source: Source { path, .. }, corpus, last } = source;
+    let Opened { key, source: Source { path, .. }, corpus, last, .. } = source;
     let rows = model.config.vocab_size;
     let path = path.display();
     let Some(manifest) = corpus.manifest() else {
         if let Some(token) = last.iter().find(|token| **token >= rows as i64) {
             findings.complain(key, format!("{path}: holds token {token}, and the model has {rows} (vocab_size)"));
-        } else {
-            findings.remark(format!(
-                "{name} has no manifest: whether its tokens are this tokenizer's cannot be told, `hephaestus-forge inspect` shows it"
-            ));
         }
         return;
     };
@@ -175,8 +184,10 @@ fn end_of_document(asked: &str, sources: &[Opened], tokens: &Tokens, findings: &
         }
     };
     let ends = |source: &&Opened| source.last.iter().filter(|last| **last == i64::from(token)).count();
+    // A token given by its text may end some documents by chance; the tokenizer's own ends all of them or none.
+    let enough = |source: &&Opened| if asked == "auto" { 1 } else { source.last.len() };
     let (ended, open): (Vec<_>, Vec<_>) =
-        sources.iter().filter(|source| !source.last.is_empty()).partition(|source| ends(source) > 0);
+        sources.iter().filter(|source| !source.last.is_empty()).partition(|source| ends(source) >= enough(source));
     let names = |sources: &[&Opened]| sources.iter().map(|source| source.name).collect::<Vec<_>>().join(", ");
     let text = vocabulary.tokenizer.id_to_token(token).unwrap_or_default();
     let mut agree = true;

@@ -114,9 +114,11 @@ fn memory(page: &mut Page, plan: &Plan) {
         }
     }
     page.table(&table);
-    if plan.notes.memory > 0 && memory.total() > plan.notes.memory {
-        let text = format!("more than the {} there are: expect it not to fit", size(plan.notes.memory));
-        page.line("", &text);
+    if plan.notes.memory > 0 {
+        let share = 100.0 * memory.total() as f64 / plan.notes.memory as f64;
+        let advice = if share > 100.0 { ": it will not fit" } else { "" };
+        let share = if share < 1.0 { "under 1 %".to_owned() } else { format!("{share:.0} %") };
+        page.line("", &format!("{share} of the {} there are{advice}", size(plan.notes.memory)));
     }
 }
 
@@ -146,7 +148,8 @@ fn data(page: &mut Page, data: &DataPlan) {
     };
     let mask =
         if data.document_mask { "attention stays inside a document" } else { "attention crosses documents in a row" };
-    page.line("packing", &format!("{packing}; {end}; {mask}"));
+    page.line("packing", &format!("{packing}; {end}"));
+    page.line("", mask);
 }
 
 fn batch(page: &mut Page, plan: &Plan) {
@@ -157,14 +160,14 @@ fn batch(page: &mut Page, plan: &Plan) {
     let times = match rows / micro.max(1) {
         1 => "computed at once".to_owned(),
         times => {
-            format!("computed {} rows at a time, gradients accumulated over {}", thousands(micro), thousands(times))
+            format!("computed {} at a time, gradients accumulated over {}", count(micro, "row"), thousands(times))
         }
     };
     page.line("", &times);
     let steps = plan.steps();
     let all = thousands(steps.saturating_mul(plan.tokens_a_step()));
-    let stages = if plan.stages.len() == 1 { "1 stage".to_owned() } else { format!("{} stages", plan.stages.len()) };
-    page.line("training", &format!("{} steps in {stages}, {all} tokens", thousands(steps)));
+    let stages = count(plan.stages.len() as u64, "stage");
+    page.line("training", &format!("{} in {stages}, {all} tokens", count(steps, "step")));
     let optimizer = &plan.optimizer;
     let or_off = |value: f64| if value > 0.0 { value.to_string() } else { "off".to_owned() };
     page.line(
@@ -186,7 +189,7 @@ fn stage(page: &mut Page, plan: &Plan, at: usize, stage: &StagePlan, first: u64,
     let tokens = stage.steps.saturating_mul(plan.tokens_a_step());
     page.line(
         &format!("stage {}", at + 1),
-        &format!("{}: {} steps, {} tokens", stage.name, thousands(stage.steps), thousands(tokens)),
+        &format!("{}: {}, {} tokens", stage.name, count(stage.steps, "step"), thousands(tokens)),
     );
     let mut table = Table::new(&["source", "asked", "share", "rows", "tokens", "epochs so far"]);
     for (index, source) in plan.data.sources.iter().enumerate() {
@@ -213,10 +216,30 @@ fn stage(page: &mut Page, plan: &Plan, at: usize, stage: &StagePlan, first: u64,
     let mut table = Table::new(&["learning rate", "step", "rate", "kind"]);
     for (point, step) in turning_points(stage.schedule.settings()) {
         let what = if table.rows.is_empty() { shape(stage.schedule.settings()) } else { String::new() };
-        let rate = format!("{:.2e}", stage.schedule.rate(step));
+        let rate = rate(stage.schedule.rate(step));
         table.row(vec![point.to_owned(), thousands(first + step + 1), rate, what]);
     }
     page.table(&table.left_last());
+}
+
+/// A learning rate to three digits.
+fn rate(rate: f64) -> String {
+    if rate == 0.0 { "0".to_owned() } else { format!("{rate:.2e}") }
+}
+
+/// A number of things.
+fn count(number: u64, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {what}{plural}", thousands(number))
+}
+
+/// A time in the largest unit that leaves a whole number.
+fn time(seconds: u64) -> String {
+    match seconds {
+        _ if seconds.is_multiple_of(3600) => count(seconds / 3600, "hour"),
+        _ if seconds.is_multiple_of(60) => count(seconds / 60, "minute"),
+        _ => count(seconds, "second"),
+    }
 }
 
 /// A schedule's shape in words.
@@ -229,11 +252,11 @@ fn shape(settings: &Settings) -> String {
     };
     match settings.shape {
         Shape::Constant => "constant".to_owned(),
-        Shape::Decay(form) => format!("{} to {:.2e}", decay(form), settings.floor),
-        Shape::Wsd { decay: form, .. } => format!("warm-up, stable, {} decay to {:.2e}", decay(form), settings.floor),
-        Shape::Infinite { constant, anneal: 0, .. } => format!("infinite: cooldown to {constant:.2e}, left open"),
+        Shape::Decay(form) => format!("{} to {}", decay(form), rate(settings.floor)),
+        Shape::Wsd { decay: form, .. } => format!("stable, then {} decay to {}", decay(form), rate(settings.floor)),
+        Shape::Infinite { constant, anneal: 0, .. } => format!("infinite: cooldown to {}, left open", rate(constant)),
         Shape::Infinite { constant, decay: form, .. } => {
-            format!("infinite: cooldown to {constant:.2e}, {} anneal to {:.2e}", decay(form), settings.floor)
+            format!("infinite: cooldown to {}, {} anneal to {}", rate(constant), decay(form), rate(settings.floor))
         }
     }
 }
@@ -261,24 +284,26 @@ fn turning_points(settings: &Settings) -> Vec<(&'static str, u64)> {
 fn files(page: &mut Page, plan: &Plan) {
     let output = plan.output.display();
     let every = match plan.checkpoint.every {
-        Interval::Steps(steps) => format!("every {} steps", thousands(steps)),
-        Interval::Time(time) => format!("every {} s", thousands(time.as_secs())),
+        Interval::Steps(steps) => format!("every {}", count(steps, "step")),
+        Interval::Time(interval) => format!("every {}", time(interval.as_secs())),
     };
-    let kept =
-        plan.checkpoint.keep_every.map_or(String::new(), |steps| format!(" and of each {} steps", thousands(steps)));
+    let kept = plan
+        .checkpoint
+        .keep_every
+        .map_or(String::new(), |steps| format!(", and each whose step is a multiple of {}", thousands(steps)));
     let bytes = size(checkpoint(plan));
     page.line("checkpoints", &format!("{every} and after the last, {bytes} each, in {output}"));
-    page.line("", &format!("the last {} are kept{kept}", plan.checkpoint.keep_last));
+    page.line("", &format!("kept: the last {}{kept}", plan.checkpoint.keep_last));
     let validated: u64 = plan.data.sources.iter().map(|source| source.held_out_rows.min(plan.validation.rows)).sum();
     let mut times = Vec::new();
     if plan.validation.at_start {
         times.push("before the first step".to_owned());
     }
-    times.extend(plan.validation.every.map(|steps| format!("every {} steps", thousands(steps))));
+    times.extend(plan.validation.every.map(|steps| format!("every {}", count(steps, "step"))));
     times.push("after the last".to_owned());
-    page.line("validation", &format!("{}: {} held-out rows of all sources", times.join(", "), thousands(validated)));
+    page.line("validation", &format!("{}: {} of all sources", times.join(", "), count(validated, "held-out row")));
     let board = if plan.logging.tensorboard { " and TensorBoard events in tensorboard/" } else { "" };
-    page.line("logs", &format!("every {} steps, metrics.jsonl{board}, in {output}", thousands(plan.logging.every)));
+    page.line("logs", &format!("every {}: metrics.jsonl{board}, in {output}", count(plan.logging.every, "step")));
 }
 
 /// Lines of a name and what it says, and tables below a name.

@@ -43,14 +43,19 @@ pub(super) fn stages(
     }
     let mut mixing = Mixing::new(data?);
     let mut staged = Staged { stages: Vec::new(), asked: Vec::new(), capped: Vec::new() };
+    let mut whole = true;
     for (at, (stage, (steps, schedule))) in recipe.stages.iter().zip(lengths).enumerate() {
-        let (asked, Shares { shares, capped }) = mixing.stage(at, stage, steps * batch.rows, findings)?;
+        let mixed = mixing.stage(at, stage, steps * batch.rows, findings);
+        let (Some((asked, Shares { shares, capped })), Some(schedule)) = (mixed, schedule) else {
+            whole = false;
+            continue;
+        };
         staged.asked.push(asked);
         staged.capped.push(capped);
-        staged.stages.push(StagePlan { name: stage.name.clone(), steps, mixture: shares, schedule: schedule? });
+        staged.stages.push(StagePlan { name: stage.name.clone(), steps, mixture: shares, schedule });
     }
     mixing.remark(findings);
-    Some(staged)
+    whole.then_some(staged)
 }
 
 /// Optimizer steps of a stage; tokens are rounded up to whole steps.
@@ -101,10 +106,10 @@ fn schedule(
     let written: &sections::Schedule = &stage.schedule;
     let length = |phase: Option<Part>| phase.map_or(0, |phase| part(phase, steps, tokens_a_step));
     let decay = match written.decay_shape {
-        DecayShape::Linear => Decay::Linear,
-        DecayShape::Cosine => Decay::Cosine,
-        DecayShape::Exponential => Decay::Exponential,
-        DecayShape::MinusSqrt => Decay::MinusSqrt,
+        None | Some(DecayShape::Linear) => Decay::Linear,
+        Some(DecayShape::Cosine) => Decay::Cosine,
+        Some(DecayShape::Exponential) => Decay::Exponential,
+        Some(DecayShape::MinusSqrt) => Decay::MinusSqrt,
     };
     let shape = match written.kind {
         ScheduleKind::Constant => Shape::Constant,
@@ -156,9 +161,13 @@ impl<'a> Mixing<'a> {
             sources.iter().map(|source| stage.mixture.get(&source.name).copied().unwrap_or(0.0)).collect();
         let all: f64 = weights.iter().sum();
         let asked: Vec<f64> = weights.iter().map(|weight| weight / all).collect();
-        for (source, _) in sources.iter().zip(&weights).filter(|(source, weight)| **weight > 0.0 && source.rows == 0) {
-            let message = "all of its documents are held out: nothing is left to train on".to_owned();
-            findings.complain(&format!("stages.{at}.mixture.{}", source.name), message);
+        let barren = sources.iter().zip(&weights).filter(|(source, weight)| **weight > 0.0 && source.rows == 0);
+        let barren: Vec<&str> = barren.map(|(source, _)| source.name.as_str()).collect();
+        for name in &barren {
+            let message = "has no token to train on: its documents are empty, but for those held out";
+            findings.complain(&format!("stages.{at}.mixture.{name}"), message);
+        }
+        if !barren.is_empty() {
             return None;
         }
         let left = sources.iter().zip(&self.given).map(|(source, given)| {

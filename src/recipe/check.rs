@@ -97,23 +97,23 @@ impl<'a> Walk<'a> {
                 kept.extend(value.map(|value| (entry.key.clone(), value)));
                 continue;
             }
-            let free = properties.keys().map(String::as_str).filter(|name| node.get(name).is_none());
-            let near = nearest(&entry.key, free);
+            let all: Vec<&str> = properties.keys().map(String::as_str).collect();
+            let near = nearest(&entry.key, all.iter().copied());
             meant.extend(near);
             let message = match (near, self.elsewhere(&entry.key)) {
+                (Some(near), _) if node.get(near).is_some() => {
+                    format!("unknown key; did you mean {near}, which is there already?")
+                }
                 (Some(near), _) => format!("unknown key; did you mean {near}?"),
                 (None, Some(section)) => format!("unknown key here; it belongs to {section}"),
-                (None, None) => {
-                    let all: Vec<_> = properties.keys().map(String::as_str).collect();
-                    format!("unknown key; expected {}", or(&all))
-                }
+                (None, None) => format!("unknown key; expected {}", or(&all)),
             };
             let _: Option<Json> = self.wrong(entry.place, &inside(&entry.key), message);
         }
         let given = |name: &str| node.get(name).is_some_and(|node| !node.is_null()) || meant.contains(&name);
         let required = schema["required"].as_array().into_iter().flatten().filter_map(Json::as_str);
         for name in required.filter(|name| node.get(name).is_none() && !meant.contains(name)) {
-            let says = describe(self.schema, &properties[name]);
+            let says = in_a_sentence(describe(self.schema, &properties[name]));
             let _: Option<Json> = self.wrong(place, &inside(name), format!("missing: {says}"));
         }
         let either = exclusive(schema);
@@ -150,7 +150,19 @@ pub(super) fn resolve<'a>(root: &'a Json, schema: &'a Json) -> Resolved<'a> {
     Resolved { schema, name: "", nullable: is(schema, "null") }
 }
 
-/// The first sentence of what a property is.
+/// A description as the end of a sentence: `Tokens a row.` is `tokens a row`, `AdamW.` stays `AdamW`.
+fn in_a_sentence(description: &str) -> String {
+    let plain = description.trim_end_matches('.');
+    let mut letters = plain.chars();
+    match (letters.next(), letters.next()) {
+        (Some(first), Some(second)) if !second.is_uppercase() => {
+            format!("{}{}", first.to_lowercase(), &plain[first.len_utf8()..])
+        }
+        _ => plain.to_owned(),
+    }
+}
+
+/// What a property is.
 pub(super) fn describe<'a>(root: &'a Json, property: &'a Json) -> &'a str {
     let own = property["description"].as_str();
     own.or_else(|| resolve(root, property).schema["description"].as_str()).unwrap_or_default()
@@ -175,7 +187,7 @@ pub(super) fn choices(schema: &Json) -> Vec<&str> {
 }
 
 /// The keys of which a section has exactly one.
-fn exclusive(schema: &Json) -> Vec<&str> {
+pub(super) fn exclusive(schema: &Json) -> Vec<&str> {
     let all = schema["oneOf"].as_array().into_iter().flatten();
     all.filter_map(|choice| choice["required"][0].as_str()).collect()
 }
@@ -230,7 +242,7 @@ fn scalar(text: &str, plain: bool, schema: &Json) -> Option<Json> {
 }
 
 /// What a schema asks for, in words.
-fn expected(schema: &Json) -> String {
+pub(super) fn expected(schema: &Json) -> String {
     let names = choices(schema);
     if !names.is_empty() {
         return or(&names);

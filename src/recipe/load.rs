@@ -1,6 +1,6 @@
 //! A recipe from its file: read, overridden, checked, and only then deserialized.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use saphyr_parser::Marker;
 
@@ -26,8 +26,11 @@ pub struct Loaded {
 /// Why a recipe is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum RecipeError {
+    /// There is no such file.
+    #[error("{}: no such file: give the path of a recipe, such as recipes/quickstart.yaml", .0.display())]
+    Missing(PathBuf),
     /// The file cannot be read.
-    #[error("{0}; name a recipe such as recipes/quickstart.yaml")]
+    #[error(transparent)]
     Io(#[from] std::io::Error),
     /// What is wrong in it, all at once.
     #[error(transparent)]
@@ -39,6 +42,9 @@ pub enum RecipeError {
 /// # Errors
 /// The file cannot be read, or whatever is wrong in it or in an override, all at once and in order.
 pub fn load(path: &Path, overrides: &[String]) -> Result<Loaded, RecipeError> {
+    if !path.exists() {
+        return Err(RecipeError::Missing(path.to_owned()));
+    }
     let size = fs_err::metadata(path)?.len();
     let refuse = |message: String| {
         let positions = Positions::new(path, overrides);

@@ -12,6 +12,10 @@ pub(super) fn apply(root: &mut Node, at: usize, text: &str) -> Result<(), Vec<Co
     let Some((path, written)) = text.split_once('=') else {
         return Err(refused("expected KEY=VALUE, such as data.sequence_length=4096".to_owned()));
     };
+    let steps: Vec<&str> = path.trim().split('.').collect();
+    if steps.contains(&"") {
+        return Err(refused(format!("`{path}` is not a key: write names with a dot between them")));
+    }
     let (node, complaints) = tree::parse(written, &|_| place);
     if !complaints.is_empty() {
         return Err(complaints);
@@ -19,11 +23,7 @@ pub(super) fn apply(root: &mut Node, at: usize, text: &str) -> Result<(), Vec<Co
     let empty = || Node { place, value: Value::Scalar { text: String::new(), plain: true } };
     let mut here = root;
     let mut behind = String::new();
-    let steps: Vec<&str> = path.trim().split('.').collect();
     for (number, step) in steps.iter().enumerate() {
-        if step.is_empty() {
-            return Err(refused(format!("`{path}` is not a key: write names with a dot between them")));
-        }
         if here.is_null() {
             *here = Node::empty(place);
         }
@@ -44,7 +44,9 @@ pub(super) fn apply(root: &mut Node, at: usize, text: &str) -> Result<(), Vec<Co
                 match step.parse::<usize>().ok().and_then(|at| items.get_mut(at)) {
                     Some(item) => item,
                     None => {
-                        return Err(refused(format!("{behind}.{step}: {behind} has {held} entries, counted from 0")));
+                        return Err(refused(format!(
+                            "{behind}.{step}: there is no such entry, {behind} holds {held}, counted from 0"
+                        )));
                     }
                 }
             }

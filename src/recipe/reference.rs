@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::check::{choices, describe, resolve};
+use super::check::{choices, describe, exclusive, expected, or, resolve};
 
 const OPENING: &str = "\
 # The recipe
@@ -32,7 +32,7 @@ pub fn reference() -> String {
         let _ = writeln!(page, "| {} | {says} |", name.to_lowercase());
     }
     let _ = writeln!(page, "\nA `?` after a type says that the key may be left out; what then holds is its default.\n");
-    section(&mut page, &schema, "the top", &schema);
+    section(&mut page, &schema, "Top level", &schema);
     page
 }
 
@@ -57,12 +57,17 @@ fn section(page: &mut String, root: &Value, path: &str, schema: &Value) {
         let says = describe(root, property).replace('\n', " ").replace('|', "\\|");
         let _ = writeln!(page, "| `{key}` | {kind}{optional} | {default} | {says} |");
         if let Some((suffix, schema)) = below {
-            let path = if path == "the top" { format!("{key}{suffix}") } else { format!("{path}.{key}{suffix}") };
+            let path = if path == "Top level" { format!("{key}{suffix}") } else { format!("{path}.{key}{suffix}") };
             inner.push((path, schema));
         }
         if !choices(resolved.schema).is_empty() {
             names.push((key, resolved.schema));
         }
+    }
+    let either: Vec<String> = exclusive(schema).iter().map(|key| format!("`{key}`")).collect();
+    if !either.is_empty() {
+        let either: Vec<&str> = either.iter().map(String::as_str).collect();
+        let _ = writeln!(page, "\nGive either {}.", or(&either));
     }
     for (key, schema) in names {
         let _ = writeln!(page, "\n`{key}` is one of:\n");
@@ -102,9 +107,7 @@ fn kind<'a>(root: &'a Value, property: &'a Value) -> (String, Option<(&'static s
             let inner = kind(root, &schema["items"]).1;
             ("list of sections".to_owned(), inner.map(|(_, schema)| ("[]", schema)))
         }
-        "integer" => ("whole number".to_owned(), None),
-        "boolean" => ("true or false".to_owned(), None),
-        "string" => ("text".to_owned(), None),
-        other => (other.to_owned(), None),
+        // In the words of the errors: `a number of 0 or more`.
+        _ => (expected(schema).trim_start_matches("a ").to_owned(), None),
     }
 }

@@ -155,7 +155,6 @@ impl Rules<'_> {
             ("decay_shape", matches!(kind, Wsd | Infinite), false),
             ("cooldown", kind == Infinite, kind == Infinite),
             ("constant", kind == Infinite, kind == Infinite),
-            ("floor", kind != Constant, false),
         ] {
             let key = format!("{key}.{inner}");
             let written = self.positions.written(&key);
@@ -165,11 +164,18 @@ impl Rules<'_> {
                 self.complain(&key, format!("missing: a schedule of kind {name} has it"));
             }
         }
-        if schedule.floor > schedule.peak {
+        if kind == Constant && schedule.floor > 0.0 {
+            self.complain(
+                &format!("{key}.floor"),
+                "has no part in a schedule of kind constant: remove it, or change kind",
+            );
+        } else if schedule.floor > schedule.peak {
             let message = format!("is {}, above the peak, {}", schedule.floor, schedule.peak);
             self.complain(&format!("{key}.floor"), message);
         }
-        if let Some(constant) = schedule.constant.filter(|c| !(schedule.floor..=schedule.peak).contains(c)) {
+        if let Some(constant) =
+            schedule.constant.filter(|c| kind == Infinite && !(schedule.floor..=schedule.peak).contains(c))
+        {
             let (floor, peak) = (schedule.floor, schedule.peak);
             self.complain(
                 &format!("{key}.constant"),

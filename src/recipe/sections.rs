@@ -103,8 +103,8 @@ pub struct Data {
     /// Keep attention inside a document.
     #[serde(default = "yes")]
     pub document_mask: bool,
-    /// Token added after each document: a token of the tokenizer, `auto` for its end-of-document token, `none` where the
-    /// corpora have one already.
+    /// Token added after each document that does not end with it already: `auto` for the tokenizer's end-of-document token,
+    /// a token by its text, or `none`.
     #[serde(default = "auto")]
     pub end_of_document: String,
     /// The corpora by name.
@@ -193,9 +193,9 @@ pub struct Schedule {
     /// Length of the decay at the end, for `wsd` and `infinite`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decay: Option<Part>,
-    /// Form of that decay.
-    #[serde(default)]
-    pub decay_shape: DecayShape,
+    /// Form of that decay; `linear` where it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decay_shape: Option<DecayShape>,
     /// Rate between cooldown and decay, for `infinite`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
@@ -322,7 +322,7 @@ pub struct Device {
     pub precision: Precision,
     /// CPU threads; one a core where it is not given.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 4096))]
     pub threads: Option<u32>,
 }
 

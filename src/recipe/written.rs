@@ -48,9 +48,10 @@ macro_rules! written {
         impl Serialize for $type {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 let text = self.to_string();
-                match text.parse::<u64>() {
-                    Ok(number) => serializer.serialize_u64(number),
-                    Err(_) => serializer.serialize_str(&text),
+                match (text.parse::<u64>(), text.parse::<f64>()) {
+                    (Ok(number), _) => serializer.serialize_u64(number),
+                    (_, Ok(number)) => serializer.serialize_f64(number),
+                    _ => serializer.serialize_str(&text),
                 }
             }
         }
