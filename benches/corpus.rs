@@ -27,8 +27,9 @@ type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 const DOCUMENTS: u64 = 100_000_000;
 const TOKENS: u64 = 1000;
 
-/// Tokens of the corpus that throughput is measured on; B rows of T tokens a step.
+/// Tokens of the corpus that throughput is measured on; its end-of-document token; B rows of T tokens a step.
 const MEASURED: usize = 50_000_000;
+const END: u32 = 2;
 const ROWS: u64 = 8;
 const LENGTH: usize = 2048;
 
@@ -56,7 +57,7 @@ fn main() -> Outcome {
 fn huge(criterion: &mut Criterion, folder: &Path) -> Outcome {
     let prefix = write_huge(folder)?;
     let settings =
-        Settings { held_out: 0.01, packing: Packing::Split, length: 4096, end: Some(2), document_mask: true };
+        Settings { held_out: 0.01, packing: Packing::Split, length: 4096, end: Some(END), document_mask: true };
     let before = resident()?;
     let asked = Instant::now();
     let source = Source::open(&prefix, &settings)?;
@@ -95,14 +96,20 @@ fn throughput(criterion: &mut Criterion, folder: &Path) -> Outcome {
     group.throughput(Throughput::Elements(ROWS * LENGTH as u64));
     for (name, packing) in [("split", Packing::Split), ("best fit", Packing::BestFit)] {
         let mut loader = loader(&prefix, packing)?;
-        group.bench_function(name, |bench| bench.iter(|| black_box(loader.next().is_some_and(|step| step.is_ok()))));
+        group.bench_function(name, |bench| {
+            bench.iter(|| {
+                if let Some(Ok(step)) = loader.next() {
+                    loader.recycle(black_box(step));
+                }
+            });
+        });
     }
     group.finish();
     Ok(())
 }
 
 fn loader(prefix: &Path, packing: Packing) -> Outcome<Loader> {
-    let settings = Settings { held_out: 0.01, packing, length: LENGTH, end: Some(2), document_mask: true };
+    let settings = Settings { held_out: 0.01, packing, length: LENGTH, end: None, document_mask: true };
     let settings = LoaderSettings {
         sources: Arc::new(vec![Source::open(prefix, &settings)?]),
         keys: vec![key(0, "measured")],
@@ -119,15 +126,15 @@ fn loader(prefix: &Path, packing: Packing) -> Outcome<Loader> {
 /// Tokens a second over `time`, after a warm-up as long as an epoch.
 fn measure(mut loader: Loader, time: Duration) -> Outcome<f64> {
     let epoch = MEASURED / (ROWS as usize * LENGTH);
-    for step in loader.by_ref().take(epoch) {
-        black_box(step?);
+    for _ in 0..epoch {
+        let step = loader.next().ok_or("an early end")??;
+        loader.recycle(black_box(step));
     }
     let (begun, mut tokens) = (Instant::now(), 0);
-    for step in loader {
-        tokens += black_box(step?).micro.iter().map(|batch| batch.tokens.len()).sum::<usize>();
-        if begun.elapsed() >= time {
-            break;
-        }
+    while begun.elapsed() < time {
+        let step = black_box(loader.next().ok_or("an early end")??);
+        tokens += step.micro.iter().map(|batch| batch.tokens.len()).sum::<usize>();
+        loader.recycle(step);
     }
     Ok(tokens as f64 / begun.elapsed().as_secs_f64())
 }
@@ -160,7 +167,8 @@ fn write_huge(folder: &Path) -> Outcome<PathBuf> {
     Ok(prefix)
 }
 
-/// 50 M random tokens of a vocabulary of 32,000 in documents of log-normal length, median 500 and mean about 1000.
+/// 50 M random tokens of a vocabulary of 32,000 in documents of log-normal length, median 500 and mean about 1000. Each ends
+/// with an end-of-document token of the corpus's own, as Megatron-LM's loader needs it.
 fn write_measured(prefix: &Path) -> Outcome {
     let mut state = 0;
     let mut random = || {
@@ -174,8 +182,10 @@ fn write_measured(prefix: &Path) -> Outcome {
         let [a, b] = [random(), random()].map(|bits| (bits >> 11) as f64 / (1_u64 << 53) as f64);
         let normal = (-2.0 * (1.0 - a).ln()).sqrt() * (std::f64::consts::TAU * b).cos();
         let length = (500.0 * (1.18 * normal).exp()).ceil() as usize;
-        writer.document(&(0..length).map(|_| 3 + (random() % 31_997) as u32).collect::<Vec<_>>(), None)?;
-        written += length;
+        let mut tokens: Vec<u32> = (0..length).map(|_| 3 + (random() % 31_997) as u32).collect();
+        tokens.push(END);
+        writer.document(&tokens, None)?;
+        written += tokens.len();
     }
     let info = ManifestInfo { source: "random".into(), tokenizer: "none".into(), vocab_size: 32_000 };
     writer.finish(info)?;

@@ -132,9 +132,9 @@ impl Stream {
     fn find(&self, at: u64) -> Result<(u64, u64), CorpusError> {
         let part = self.parts.partition_point(|(start, _)| *start <= at) - 1;
         let (start, documents) = &self.parts[part];
-        let base = self.corpus.document_range(documents.start)?.start;
+        let base = self.corpus.document_start(documents.start)?;
         let begins = |document: u64| -> Result<u64, CorpusError> {
-            let tokens = self.corpus.document_range(document)?.start.saturating_sub(base);
+            let tokens = self.corpus.document_start(document)?.saturating_sub(base);
             Ok(start + tokens + self.added(document - documents.start))
         };
         // The last document that begins at or before `at`: empty ones before it begin at the same place.
