@@ -25,6 +25,20 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// No rows yet, and room for `rows` of `length` tokens.
+    #[must_use]
+    pub fn with_capacity(rows: usize, length: usize) -> Self {
+        let places = rows * length;
+        Self {
+            tokens: Vec::with_capacity(places + 1),
+            targets: Vec::with_capacity(places),
+            weights: Vec::with_capacity(places),
+            positions: Vec::with_capacity(places),
+            sources: Vec::with_capacity(rows),
+            ..Self::default()
+        }
+    }
+
     /// Takes all rows out; what they were kept in stays, for the rows that come next.
     pub fn clear(&mut self) {
         let Self { rows, length, tokens, targets, weights, positions, segments, sources } = self;

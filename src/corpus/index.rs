@@ -137,11 +137,16 @@ impl Corpus {
             let file = self.idx.path().to_owned();
             return Err(CorpusError::OutOfRange { file, start: i, end: i.saturating_add(1), held: self.documents() });
         }
-        let (start, end) = (self.offset(self.boundary(i)?)?, self.offset(self.boundary(i + 1)?)?);
+        let (start, end) = (self.document_start(i)?, self.document_start(i + 1)?);
         if start > end {
             return Err(self.out_of_order(i));
         }
         Ok(start..end)
+    }
+
+    /// Where document `i` begins, an offset in tokens; for `i` = their number, where the last one ends.
+    pub(super) fn document_start(&self, i: u64) -> Result<u64, CorpusError> {
+        self.offset(self.boundary(i)?)
     }
 
     /// Appends the tokens of `range` to `out`.
@@ -149,8 +154,8 @@ impl Corpus {
     /// # Errors
     /// The range lies outside the corpus, or a token is negative.
     pub fn read(&self, range: Range<u64>, out: &mut Vec<i64>) -> Result<(), CorpusError> {
-        let file = self.bin.path().to_owned();
         if range.start > range.end || range.end > self.tokens() {
+            let file = self.bin.path().to_owned();
             return Err(CorpusError::OutOfRange { file, start: range.start, end: range.end, held: self.tokens() });
         }
         let raw = self.bin.bytes(range.start * self.size..range.end * self.size)?;
@@ -158,13 +163,15 @@ impl Corpus {
             out.extend(raw.as_chunks().0.iter().map(|b| i64::from(u16::from_le_bytes(*b))));
             return Ok(());
         }
-        for (i, b) in (range.start..).zip(raw.as_chunks().0) {
-            let token = i32::from_le_bytes(*b);
-            if token < 0 {
-                let (found, expected) = (token.to_string(), "a token of 0 or more".into());
-                return Err(CorpusError::Malformed { file, offset: i * 4, found, expected });
-            }
-            out.push(i64::from(token));
+        let read = out.len();
+        out.extend(raw.as_chunks().0.iter().map(|b| i64::from(i32::from_le_bytes(*b))));
+        // First whether any is negative, by the sign of all of them at once; which one only if so.
+        if out[read..].iter().fold(0, |signs, token| signs | token) < 0 {
+            let place = out[read..].iter().position(|token| *token < 0).unwrap_or(0);
+            let (found, expected) = (out[read + place].to_string(), "a token of 0 or more".into());
+            let (file, offset) = (self.bin.path().to_owned(), (range.start + place as u64) * self.size);
+            out.truncate(read);
+            return Err(CorpusError::Malformed { file, offset, found, expected });
         }
         Ok(())
     }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -55,6 +55,8 @@ pub struct StepBatch {
 pub struct Loader {
     /// What each worker reads, in turns; emptied to end the workers.
     steps: Vec<Receiver<Result<StepBatch, CorpusError>>>,
+    /// Where each worker takes emptied batches from.
+    spares: Vec<Sender<Batch>>,
     workers: Vec<JoinHandle<()>>,
     stopping: Arc<AtomicBool>,
     taken: u64,
@@ -75,17 +77,36 @@ impl Loader {
         // A worker holds one step in its hands besides those in its channel.
         let ahead = settings.prefetch.max(1).div_ceil(count) - 1;
         let (settings, stopping, left) = (Arc::new(settings), Arc::new(AtomicBool::new(false)), steps.left());
-        let (steps_of, workers) = (Vec::new(), Vec::new());
-        let mut loader = Self { steps: steps_of, workers, stopping, taken: 0, left, waited: Duration::ZERO };
+        let mut loader = Self {
+            steps: Vec::new(),
+            spares: Vec::new(),
+            workers: Vec::new(),
+            stopping,
+            taken: 0,
+            left,
+            waited: Duration::ZERO,
+        };
         for number in 0..count {
-            let (sender, receiver) = sync_channel(ahead);
+            let ((sender, receiver), (spare, spares)) = (sync_channel(ahead), channel());
             let (settings, stopping) = (Arc::clone(&settings), Arc::clone(&loader.stopping));
-            let worker = Worker { settings, steps: steps.clone(), every: count, number, stopping };
+            let worker = Worker { settings, steps: steps.clone(), every: count, number, spares, stopping };
             let thread = thread::Builder::new().name(format!("loader-{number}"));
             loader.workers.push(thread.spawn(move || worker.run(&sender))?);
             loader.steps.push(receiver);
+            loader.spares.push(spare);
         }
         Ok(loader)
+    }
+
+    /// Takes batches back that are done with, to read into them again: fresh memory costs more than what is read.
+    pub fn recycle(&self, step: StepBatch) {
+        let workers = self.spares.len() as u64;
+        // To the worker whose step it was, if it was the last one taken; in any case to all in turns.
+        let spares = &self.spares[(self.taken.wrapping_sub(1) % workers) as usize];
+        for batch in step.micro {
+            // A worker that has ended needs none.
+            let _ = spares.send(batch);
+        }
     }
 
     /// How long [`Self::next`] has waited for data, so far.
@@ -153,6 +174,7 @@ struct Worker {
     steps: Steps,
     every: usize,
     number: usize,
+    spares: Receiver<Batch>,
     stopping: Arc<AtomicBool>,
 }
 
@@ -186,7 +208,8 @@ impl Worker {
             }
             let batch = if own.contains(&number) {
                 if ((number - own.start) as u64).is_multiple_of(*micro_rows) {
-                    micro.push(Batch::default());
+                    let rows = (*micro_rows as usize).min(own.end - number);
+                    micro.push(self.batch(rows, sources[*source].length()));
                 }
                 micro.last_mut().unwrap_or(&mut others)
             } else {
@@ -199,10 +222,32 @@ impl Worker {
             sources[*source].row(place(rows, keys[*source], *drawn), batch)?;
             batch.sources.push(*source as u16);
             // Row by row, so that the sum is the same to the last bit for every world size and micro-batch.
-            trained += batch.weights[before..].iter().map(|weight| f64::from(*weight)).sum::<f64>();
+            trained += sum(&batch.weights[before..]);
         }
         Ok(Some(StepBatch { micro, trained, position: self.steps.position().clone() }))
     }
+
+    /// An empty batch for `rows` rows.
+    fn batch(&self, rows: usize, length: usize) -> Batch {
+        let spare = self.spares.try_recv().ok();
+        spare.map_or_else(
+            || Batch::with_capacity(rows, length),
+            |mut spare| {
+                spare.clear();
+                spare
+            },
+        )
+    }
+}
+
+/// The sum of loss weights, always added in the same order: in eight columns, so that the processor adds eight at a time.
+fn sum(weights: &[f32]) -> f64 {
+    let (rows, rest) = weights.as_chunks::<8>();
+    let mut columns = [0.0_f64; 8];
+    for row in rows {
+        columns.iter_mut().zip(row).for_each(|(column, weight)| *column += f64::from(*weight));
+    }
+    columns.iter().sum::<f64>() + rest.iter().map(|weight| f64::from(*weight)).sum::<f64>()
 }
 
 #[cfg(test)]
@@ -333,6 +378,22 @@ mod tests {
             }
             assert!(special > 20 && (sum - step.trained).abs() < 1e-9, "{sum}, {}", step.trained);
         }
+    }
+
+    #[test]
+    fn batches_given_back_are_read_into_again_and_nothing_of_them_stays() {
+        let fresh = steps(settings(), Position::start(2));
+        let mut loader = Loader::start(LoaderSettings { prefetch: 1, ..settings() }, Position::start(2)).unwrap();
+        let (mut places, mut number) = (BTreeSet::new(), 0);
+        while let Some(step) = loader.next() {
+            let step = step.unwrap();
+            assert_eq!(step, fresh[number]);
+            number += 1;
+            places.extend(step.micro.iter().map(|batch| batch.tokens.as_ptr() as usize));
+            loader.recycle(step);
+        }
+        // Four batches a step, at most three steps at a time: taken, sent and being read.
+        assert!(number == 9 && places.len() <= 12, "{} batches", places.len());
     }
 
     #[test]

@@ -140,7 +140,7 @@ mod tests {
     fn a_source_without_a_share_gives_no_row_and_a_million_rows_are_exact() {
         let mut drawn = [0; 4];
         let mixture = Mixture::new(&[0.5, 0.0, 0.3, 0.2]).unwrap();
-        (0..1_000_000).for_each(|_| drop(mixture.draw(&mut drawn)));
+        (0..1_000_000).for_each(|_| _ = mixture.draw(&mut drawn));
         assert_eq!(drawn, [500_000, 0, 300_000, 200_000]);
     }
 

@@ -72,6 +72,12 @@ impl Source {
         &self.corpus
     }
 
+    /// T: tokens a row.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        self.settings.length
+    }
+
     /// Training rows of one epoch.
     #[must_use]
     pub fn rows(&self) -> u64 {

@@ -65,6 +65,11 @@ impl Storage {
 
     /// `N` bytes from `at` on.
     pub(super) fn array<const N: usize>(&self, at: u64) -> io::Result<[u8; N]> {
+        // A map answers at once: searches in an index ask for many entries.
+        let mapped = self.map.as_ref().and_then(|map| map.get(usize::try_from(at).ok()?..)?.first_chunk());
+        if let Some(array) = mapped {
+            return Ok(*array);
+        }
         let mut array = [0; N];
         array.copy_from_slice(&self.bytes(at..at.saturating_add(N as u64))?);
         Ok(array)

@@ -1,7 +1,7 @@
 //! Documents one after another, cut into rows of T tokens: concatenate-and-split packing.
 //!
-//! Documents cross rows and no token is lost. Row n is found by two binary searches, in the ranges of documents and in the
-//! index, so any row costs the same and nothing is kept in memory.
+//! Documents cross rows and no token is lost. Row n is found by two searches, in the ranges of documents and in the index,
+//! so any row costs about the same and nothing is kept in memory.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -60,22 +60,39 @@ impl Stream {
     /// An index that contradicts itself, or a file that cannot be read.
     pub fn row(&self, row: u64, length: usize, batch: &mut Batch) -> Result<(), CorpusError> {
         let filled = batch.tokens.len() + length;
-        let mut at = row.saturating_mul(length as u64);
-        while batch.tokens.len() < filled && at < self.length {
-            let (document, offset) = self.find(at)?;
-            let tokens = self.corpus.document_range(document)?;
-            let places = tokens.end - tokens.start + self.added(1);
-            if offset >= places {
-                // The search ended in a document that lies elsewhere: its neighbours in the index are out of order.
-                return Err(self.corpus.out_of_order(document));
-            }
-            let count = (places - offset).min((filled - batch.tokens.len()) as u64);
-            fragment(&self.corpus, tokens, self.end, offset, count, batch)?;
-            at += count;
+        let at = row.saturating_mul(length as u64);
+        if at < self.length {
+            let missing = (self.length - at).min(length as u64);
+            self.append(at, batch.tokens.len() + missing as usize, batch)?;
         }
         pad(filled, self.end.unwrap_or(0), batch);
         (batch.rows, batch.length) = (batch.rows + 1, length);
         Ok(())
+    }
+
+    /// Appends what follows place `at` of the stream, until the batch has `filled` tokens.
+    fn append(&self, at: u64, filled: usize, batch: &mut Batch) -> Result<(), CorpusError> {
+        let (part, mut document, mut offset) = self.find(at)?;
+        for (number, (_, documents)) in self.parts[part..].iter().enumerate() {
+            if number > 0 {
+                document = documents.start;
+            }
+            while document < documents.end {
+                let tokens = self.corpus.document_range(document)?;
+                let places = tokens.end - tokens.start + self.added(1);
+                // Where the index is out of order, the search may end in a document that lies elsewhere.
+                let left = places.checked_sub(offset).ok_or_else(|| self.corpus.out_of_order(document))?;
+                let count = left.min((filled - batch.tokens.len()) as u64);
+                if count > 0 {
+                    fragment(&self.corpus, tokens, self.end, offset, count, batch)?;
+                }
+                if batch.tokens.len() == filled {
+                    return Ok(());
+                }
+                (document, offset) = (document + 1, 0);
+            }
+        }
+        Err(self.corpus.out_of_order(document.saturating_sub(1)))
     }
 
     /// Appends a row of `length` tokens made of pieces, each a document and the place in it where the piece begins. A piece
@@ -106,9 +123,8 @@ impl Stream {
         if range.start >= self.length {
             return Ok(());
         }
-        let (mut document, offset) = self.find(range.start)?;
+        let (part, mut document, offset) = self.find(range.start)?;
         let mut at = range.start - offset;
-        let part = self.parts.partition_point(|(start, _)| *start <= range.start) - 1;
         for (number, (start, documents)) in self.parts[part..].iter().enumerate() {
             if number > 0 {
                 (document, at) = (documents.start, *start);
@@ -128,22 +144,32 @@ impl Stream {
         Ok(())
     }
 
-    /// The document that holds place `at` of the stream, and the place in that document.
-    fn find(&self, at: u64) -> Result<(u64, u64), CorpusError> {
+    /// The part and the document that hold place `at` of the stream, and the place in that document.
+    fn find(&self, at: u64) -> Result<(usize, u64, u64), CorpusError> {
         let part = self.parts.partition_point(|(start, _)| *start <= at) - 1;
         let (start, documents) = &self.parts[part];
-        let base = self.corpus.document_range(documents.start)?.start;
+        let base = self.corpus.document_start(documents.start)?;
         let begins = |document: u64| -> Result<u64, CorpusError> {
-            let tokens = self.corpus.document_range(document)?.start.saturating_sub(base);
+            let tokens = self.corpus.document_start(document)?.saturating_sub(base);
             Ok(start + tokens + self.added(document - documents.start))
         };
-        // The last document that begins at or before `at`: empty ones before it begin at the same place.
+        // The last document that begins at or before `at`: empty ones before it begin at the same place. Every other probe
+        // is where it would lie if all were as long, which is near; those between bound the search whatever their lengths.
         let (mut low, mut high) = (documents.start, documents.end);
+        let (mut first, mut last) = (*start, self.parts.get(part + 1).map_or(self.length, |(start, _)| *start));
+        let mut guess = true;
         while high - low > 1 {
-            let middle = low + (high - low) / 2;
-            if begins(middle)? <= at { low = middle } else { high = middle }
+            let even = u128::from(at - first) * u128::from(high - low) / u128::from(last - first);
+            let middle = if guess { low + (even as u64).max(1) } else { low + (high - low) / 2 };
+            let place = begins(middle)?;
+            if place <= at {
+                (low, first) = (middle, place)
+            } else {
+                (high, last) = (middle, place)
+            }
+            guess = !guess;
         }
-        Ok((low, at - begins(low)?))
+        Ok((part, low, at - first))
     }
 
     fn added(&self, documents: u64) -> u64 {
