@@ -1,17 +1,16 @@
 //! The corpora: whether they open, fit the tokenizer and the model, and how many rows they make.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use super::findings::Findings;
 use super::model::Tokens;
 use super::{DataPlan, ModelPlan, SourcePlan};
 use crate::corpus::format::path_of;
-use crate::corpus::stream::Stream;
-use crate::corpus::{Corpus, CorpusError, held_out};
+use crate::corpus::source::{self, Settings};
+use crate::corpus::{Corpus, CorpusError};
 use crate::forge::vocabulary::VocabularyError;
 use crate::recipe::Recipe;
-use crate::recipe::sections::{Packing, Source};
+use crate::recipe::sections::Source;
 
 /// Documents looked at, at either end of a corpus.
 const LOOKED_AT: u64 = 4;
@@ -21,7 +20,7 @@ struct Opened<'a> {
     name: &'a str,
     key: String,
     source: &'a Source,
-    corpus: Arc<Corpus>,
+    corpus: Corpus,
     /// The last token of a few documents.
     last: Vec<i64>,
 }
@@ -66,8 +65,16 @@ pub(super) fn data(
     let sequence_length = usize::try_from(length).ok()?;
     let mut sources = Vec::new();
     for Opened { name, key, source, corpus, .. } in &opened {
-        match rows(corpus, source.held_out.0, section.packing, sequence_length, end_of_document) {
-            Ok((rows, held_out_rows)) => {
+        let settings = Settings {
+            held_out: source.held_out.0,
+            packing: section.packing,
+            length: sequence_length,
+            end: end_of_document,
+            document_mask: section.document_mask,
+        };
+        match source::Source::open(&source.path, &settings) {
+            Ok(rows) => {
+                let (rows, held_out_rows) = (rows.rows(), rows.held_out_rows());
                 if held_out_rows == 0 {
                     findings.remark(format!("{name} holds nothing out: its loss is not measured in validation"));
                 }
@@ -105,7 +112,7 @@ fn open<'a>(name: &'a str, key: &str, source: &'a Source) -> Result<Opened<'a>, 
         return Err(format!("{}: the corpus holds no token", prefix.display()));
     }
     let last = last_tokens(&corpus).map_err(|error| error.to_string())?;
-    Ok(Opened { name, key: key.to_owned(), source, corpus: Arc::new(corpus), last })
+    Ok(Opened { name, key: key.to_owned(), source, corpus, last })
 }
 
 fn missing(prefix: &Path, file: &Path) -> String {
@@ -209,21 +216,4 @@ fn end_of_document(asked: &str, sources: &[Opened], tokens: &Tokens, findings: &
         findings.complain(key, message);
     }
     if ended.is_empty() { Some(token) } else { None }
-}
-
-/// Rows of one epoch of training, and rows held out.
-fn rows(
-    corpus: &Arc<Corpus>,
-    share: f64,
-    packing: Packing,
-    length: usize,
-    end: Option<u32>,
-) -> Result<(u64, u64), CorpusError> {
-    let split = held_out::split(corpus.documents(), share);
-    match packing {
-        Packing::Split | Packing::BestFit => {
-            let train = Stream::new(corpus, &split.train, end)?;
-            Ok((train.rows(length), Stream::new(corpus, &split.held_out, end)?.rows(length)))
-        }
-    }
 }

@@ -122,7 +122,8 @@ impl Run<'_> {
             let sources = plan.data.sources.len();
             let done = self.engine.step(&batch.micro, batch.trained, rate, sources, || stop.asked());
             let Some(step) = done.map_err(|error| explained(&error.to_string()))? else { break };
-            self.position = batch.position;
+            self.position.clone_from(&batch.position);
+            loader.recycle(batch);
             self.tokens += plan.tokens_a_step();
             self.reporter.step(self.position.step);
             interval.add(&step)?;
