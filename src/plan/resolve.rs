@@ -92,7 +92,7 @@ fn device(recipe: &Recipe, machine: &Machine, findings: &mut Findings) -> Device
 /// The batch; that it divides is the recipe's own rule.
 fn batch(recipe: &Recipe) -> BatchPlan {
     let rows = match (recipe.batch.tokens, recipe.batch.sequences) {
-        (Some(tokens), _) => tokens.0 / recipe.data.sequence_length.0,
+        (Some(tokens), _) => tokens.0 / recipe.data.sequence_length.0.max(1),
         (None, sequences) => sequences.map_or(1, |sequences| sequences.0),
     };
     BatchPlan { rows, micro_rows: recipe.batch.micro_sequences.0 }

@@ -27,7 +27,7 @@ pub(super) fn stages(
     data: Option<&DataPlan>,
     findings: &mut Findings,
 ) -> Option<Staged> {
-    let tokens_a_step = batch.rows.saturating_mul(recipe.data.sequence_length.0);
+    let tokens_a_step = batch.rows.saturating_mul(recipe.data.sequence_length.0).max(1);
     let mut ended = 0.0;
     let mut lengths = Vec::new();
     for (at, stage) in recipe.stages.iter().enumerate() {
