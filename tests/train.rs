@@ -296,7 +296,7 @@ fn a_full_disk_loses_nothing_that_was_saved() {
     let folder = workshop();
     let disk = folder.path().join("disk");
     fs_err::create_dir(&disk).unwrap();
-    let mount = Program::new("mount").args(["-t", "tmpfs", "-o", "size=900k", "tmpfs"]).arg(&disk).output();
+    let mount = Program::new("mount").args(["-t", "tmpfs", "-o", "size=600k", "tmpfs"]).arg(&disk).output();
     if !mount.is_ok_and(|run| run.status.success()) {
         eprintln!("SKIPPED a_full_disk_loses_nothing_that_was_saved: mounting a small tmpfs needs root");
         return;
@@ -316,7 +316,7 @@ fn a_full_disk_loses_nothing_that_was_saved() {
     assert!(left.iter().any(|name| name == "step-4"), "{left:?}");
     assert!(!left.iter().any(|name| name.to_string_lossy().contains("writing")), "{left:?}");
     // And where there is no room for the first one, nothing is begun.
-    fs_err::write(disk.join("ballast"), vec![0; 300_000]).unwrap();
+    fs_err::write(disk.join("ballast"), vec![0; 150_000]).unwrap();
     let err = fail(&folder, &["--set", "run.output=disk/other"]);
     assert!(err.contains("free, and a checkpoint takes"), "{err}");
 }
