@@ -7,7 +7,7 @@
 
 use std::error::Error;
 use std::hint::black_box;
-use std::io::{Write, stdout};
+use std::io::{BufWriter, Seek, SeekFrom, Write, stdout};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,9 +23,8 @@ use hephaestus::recipe::sections::Packing;
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
-/// Documents of the corpus that claims 100 B tokens, and tokens in each.
+/// Documents of the corpus that claims 100 B tokens: 1 to 1999 tokens in each.
 const DOCUMENTS: u64 = 100_000_000;
-const TOKENS: u64 = 1000;
 
 /// Tokens of the corpus that throughput is measured on; its end-of-document token; B rows of T tokens a step.
 const MEASURED: usize = 50_000_000;
@@ -63,7 +62,7 @@ fn huge(criterion: &mut Criterion, folder: &Path) -> Outcome {
     let source = Source::open(&prefix, &settings)?;
     let (opened, grown) = (asked.elapsed(), resident()?.saturating_sub(before));
     let tokens = source.corpus().tokens() as f64 / 1e9;
-    writeln!(stdout(), "{tokens} B tokens: first opened in {opened:?}, {:.1} MiB more resident", mebibytes(grown))?;
+    writeln!(stdout(), "{tokens:.1} B tokens: first opened in {opened:?}, {:.1} MiB more resident", mebibytes(grown))?;
     let (mut batch, mut taken) = (Batch::default(), Vec::new());
     for number in 0..10_000 {
         batch.clear();
@@ -139,12 +138,10 @@ fn measure(mut loader: Loader, time: Duration) -> Outcome<f64> {
     Ok(tokens as f64 / begun.elapsed().as_secs_f64())
 }
 
-/// 100 M documents of 1000 tokens: offsets and boundaries are written, lengths and tokens are holes, which read as 0 and
-/// cost no disk. Lengths are redundant: only the last one is looked at, and is there.
+/// 100 M documents of 1000 tokens on average: offsets and boundaries are written, lengths and tokens are holes, which read as
+/// 0 and cost no disk. Lengths are redundant: only the last one is looked at, and is there.
 fn write_huge(folder: &Path) -> Outcome<PathBuf> {
     let prefix = folder.join("huge");
-    let bin = fs_err::File::create(prefix.with_extension("bin"))?;
-    bin.set_len(DOCUMENTS * TOKENS * 4)?;
     let idx = fs_err::File::create(prefix.with_extension("idx"))?;
     let mut head = MAGIC.to_vec();
     head.extend(1_u64.to_le_bytes());
@@ -153,17 +150,21 @@ fn write_huge(folder: &Path) -> Outcome<PathBuf> {
     head.extend((DOCUMENTS + 1).to_le_bytes());
     let offsets = head.len() as u64 + 4 * DOCUMENTS;
     idx.set_len(offsets + 8 * DOCUMENTS + 8 * (DOCUMENTS + 1))?;
-    let mut at = std::io::BufWriter::with_capacity(1 << 20, idx);
-    at.write_all(&head)?;
-    std::io::Seek::seek(&mut at, std::io::SeekFrom::Start(offsets - 4))?;
-    at.write_all(&(TOKENS as u32).to_le_bytes())?;
+    let length = |document: u64| 1 + mix(&[document]) % 1999;
+    let mut to = BufWriter::with_capacity(1 << 20, idx);
+    to.write_all(&head)?;
+    to.seek(SeekFrom::Start(offsets - 4))?;
+    to.write_all(&(length(DOCUMENTS - 1) as u32).to_le_bytes())?;
+    let mut at = 0;
     for document in 0..DOCUMENTS {
-        at.write_all(&(document * TOKENS * 4).to_le_bytes())?;
+        to.write_all(&(at * 4_u64).to_le_bytes())?;
+        at += length(document);
     }
     for boundary in 0..=DOCUMENTS {
-        at.write_all(&boundary.to_le_bytes())?;
+        to.write_all(&boundary.to_le_bytes())?;
     }
-    at.flush()?;
+    to.flush()?;
+    fs_err::File::create(prefix.with_extension("bin"))?.set_len(at * 4)?;
     Ok(prefix)
 }
 

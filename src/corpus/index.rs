@@ -30,6 +30,14 @@ impl Corpus {
     /// # Errors
     /// Either file is missing, or the header, the sizes or the outermost entries contradict each other.
     pub fn open(prefix: &Path) -> Result<Self, CorpusError> {
+        let corpus = Self::open_unmapped(prefix)?;
+        corpus.map();
+        Ok(corpus)
+    }
+
+    /// As [`Self::open`], without maps until [`Self::map`]: a few reads in place bring less into memory than a map does,
+    /// which brings what lies around each of them.
+    pub(super) fn open_unmapped(prefix: &Path) -> Result<Self, CorpusError> {
         let (idx, bin) = (Storage::open(&path_of(prefix, "idx"))?, Storage::open(&path_of(prefix, "bin"))?);
         let (bytes, length) = (bin.length(), idx.length());
         let loss = path_of(prefix, "loss");
@@ -96,6 +104,16 @@ impl Corpus {
             return Err(CorpusError::Malformed { file: loss.path().to_owned(), offset: 0, found, expected });
         }
         Ok(corpus)
+    }
+
+    /// Maps its files, where the system allows that.
+    pub(super) fn map(&self) {
+        [Some(&self.bin), Some(&self.idx), self.loss.as_ref()].into_iter().flatten().for_each(Storage::map);
+    }
+
+    /// Says that from now on reads are short and all over the corpus.
+    pub(super) fn scattered(&self) {
+        [Some(&self.bin), Some(&self.idx), self.loss.as_ref()].into_iter().flatten().for_each(Storage::scattered);
     }
 
     /// Number of documents.

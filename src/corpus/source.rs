@@ -51,18 +51,20 @@ impl Source {
     /// # Errors
     /// What [`Corpus::open`] refuses, an index that contradicts itself, or rows of no tokens or far too many.
     pub fn open(prefix: &Path, settings: &Settings) -> Result<Self, CorpusError> {
-        let corpus = Arc::new(Corpus::open(prefix)?);
+        let corpus = Arc::new(Corpus::open_unmapped(prefix)?);
         if !(1..=LONGEST).contains(&settings.length) {
             let reason = format!("rows of {} tokens: expected 1 to {LONGEST}", settings.length);
             return Err(CorpusError::Order { reason });
         }
         let split = held_out::split(corpus.documents(), settings.held_out);
         let train = Stream::new(&corpus, &split.train, settings.end)?;
+        let held_out = Stream::new(&corpus, &split.held_out, settings.end)?;
+        corpus.map();
         let train = match settings.packing {
             Packing::Split => Train::Split(train),
             Packing::BestFit => Train::BestFit(BestFit::new(train, settings.length)?),
         };
-        let held_out = Stream::new(&corpus, &split.held_out, settings.end)?;
+        corpus.scattered();
         Ok(Self { corpus, train, held_out, settings: *settings })
     }
 

@@ -5,35 +5,44 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use fs_err::File;
-use memmap2::Mmap;
+use memmap2::{Advice, Mmap};
 
 /// An open file that is only read.
 #[derive(Debug)]
 pub(super) struct Storage {
     file: File,
     length: u64,
-    map: Option<Mmap>,
+    map: OnceLock<Mmap>,
 }
 
 impl Storage {
-    /// Opens `path`, mapped where the system allows it.
+    /// Opens `path` to be read in place, at least until [`Self::map`].
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let mut storage = Self::unmapped(path)?;
+        let file = File::open(path)?;
+        let length = file.metadata()?.len();
+        Ok(Self { file, length, map: OnceLock::new() })
+    }
+
+    /// Maps it, where the system allows that.
+    pub(super) fn map(&self) {
         // SAFETY: the map is only read, and each read is checked against its length. A file cut short by another process
         // meanwhile would end this one, as with every reader that maps; corpora are written once and renamed into place.
         #[expect(unsafe_code, reason = "a memory map")]
-        let map = unsafe { Mmap::map(storage.file.file()) };
-        storage.map = map.ok();
-        Ok(storage)
+        let map = unsafe { Mmap::map(self.file.file()) };
+        if let Ok(map) = map {
+            self.map.get_or_init(|| map);
+        }
     }
 
-    /// Opens `path` to be read in place.
-    pub(super) fn unmapped(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        let length = file.metadata()?.len();
-        Ok(Self { file, length, map: None })
+    /// Tells the system that reads are short and all over the file, so that it reads no megabytes ahead for each of them.
+    pub(super) fn scattered(&self) {
+        if let Some(map) = self.map.get() {
+            // Advice: where it is not taken, reads are slower and otherwise the same.
+            let _ = map.advise(Advice::Random);
+        }
     }
 
     /// Bytes in it when it was opened.
@@ -52,7 +61,7 @@ impl Storage {
             || io::Error::new(io::ErrorKind::UnexpectedEof, format!("{}: ends early", self.path().display()));
         let place = |at: u64| usize::try_from(at).map_err(io::Error::other);
         let (start, end) = (place(range.start)?, place(range.end)?);
-        if let Some(map) = &self.map {
+        if let Some(map) = self.map.get() {
             return map.get(start..end).map(Cow::Borrowed).ok_or_else(ends_early);
         }
         if range.start > range.end || range.end > self.length {
@@ -66,7 +75,7 @@ impl Storage {
     /// `N` bytes from `at` on.
     pub(super) fn array<const N: usize>(&self, at: u64) -> io::Result<[u8; N]> {
         // A map answers at once: searches in an index ask for many entries.
-        let mapped = self.map.as_ref().and_then(|map| map.get(usize::try_from(at).ok()?..)?.first_chunk());
+        let mapped = self.map.get().and_then(|map| map.get(usize::try_from(at).ok()?..)?.first_chunk());
         if let Some(array) = mapped {
             return Ok(*array);
         }
@@ -84,8 +93,10 @@ mod tests {
     fn mapped_and_unmapped_files_read_the_same_and_neither_beyond_its_end() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs_err::write(file.path(), b"0123456789").unwrap();
-        let both = [Storage::open(file.path()).unwrap(), Storage::unmapped(file.path()).unwrap()];
-        assert!(both[0].map.is_some() && both[1].map.is_none());
+        let both = [Storage::open(file.path()).unwrap(), Storage::open(file.path()).unwrap()];
+        both[0].map();
+        both.iter().for_each(Storage::scattered);
+        assert!(both[0].map.get().is_some() && both[1].map.get().is_none());
         for storage in both {
             assert_eq!((storage.length(), &*storage.bytes(2..5).unwrap()), (10, &b"234"[..]));
             assert_eq!(storage.array(8).unwrap(), *b"89");

@@ -183,6 +183,7 @@ mod tests {
 
     use super::*;
     use crate::corpus::batch::IGNORE;
+    use crate::corpus::best_fit::BestFit;
     use crate::corpus::format::TokenType;
     use crate::corpus::{ManifestInfo, Writer};
 
@@ -242,6 +243,14 @@ mod tests {
                     let mut batch = Batch::default();
                     if stream.row(row, 7, &mut batch).is_ok() {
                         prop_assert_eq!((batch.tokens.len(), batch.segments.iter().sum::<i64>()), (7, 7));
+                    }
+                }
+                if let Ok(packed) = BestFit::new(stream, 7) {
+                    for row in 0..packed.rows().min(200) {
+                        let mut batch = Batch::default();
+                        if packed.row(row, &mut batch).is_ok() {
+                            prop_assert_eq!((batch.tokens.len(), batch.segments.iter().sum::<i64>()), (7, 7));
+                        }
                     }
                 }
             }
