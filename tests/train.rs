@@ -64,7 +64,10 @@ fn material() -> &'static Path {
             line((0..3 + n % 9).map(|m| format!("The {} meets the {}. ", word(n + m), word(n * m + 3))).collect())
         });
         let code = (0..200).map(|n| {
-            line(format!("def {0}_{n}(x):\n    return {0}(x, {1}) + {2}\n", word(n), n % 10, word(n + 5)).repeat(1 + n % 4))
+            line(
+                format!("def {0}_{n}(x):\n    return {0}(x, {1}) + {2}\n", word(n), n % 10, word(n + 5))
+                    .repeat(1 + n % 4),
+            )
         });
         fs_err::write(folder.path().join("prose.jsonl"), prose.collect::<String>()).unwrap();
         fs_err::write(folder.path().join("code.jsonl"), code.collect::<String>()).unwrap();
@@ -253,6 +256,25 @@ fn bf16_runs_resume_bit_for_bit_from_their_fp32_masters() {
 }
 
 #[test]
+fn transformers_loads_a_checkpoint_and_its_export_and_finds_them_equal() {
+    let folder = workshop();
+    succeed(&folder, &[]);
+    let mut export = Command::new(program("export"));
+    let run =
+        export.current_dir(folder.path()).args(["out", "model", "--prompt", "The iron", "--tokens", "8"]).assert();
+    let out = String::from_utf8(run.success().get_output().stdout.clone()).unwrap();
+    assert!(out.contains("its logits are those of out/step-12/model") && out.contains("\nThe iron"), "{out}");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut python = Program::new(root.join(".venv/bin/python"));
+    python.current_dir(folder.path()).arg(root.join("tests/parity/loads.py")).args(["out/step-12/model", "model"]);
+    let run = python.output().expect("`make setup` installs the Python in .venv");
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    for name in ["tokenizer.json", "generation_config.json", "config.json"] {
+        assert!(folder.path().join("model").join(name).is_file(), "{name} is missing");
+    }
+}
+
+#[test]
 fn losses_that_are_not_finite_stop_the_run_and_leave_its_checkpoints() {
     let folder = workshop();
     let err = fail(&folder, &["--set", "stages.0.schedule.peak=1e30", "--set", "stages.1.schedule.peak=1e30"]);
@@ -270,7 +292,10 @@ fn a_damaged_checkpoint_is_passed_over_and_named() {
     contents[middle] ^= 1;
     fs_err::write(&damaged, &contents).unwrap();
     let (_, err) = succeed(&folder, &[]);
-    assert!(err.contains("passed over out/step-8: out/step-8/optimizer.safetensors: its contents have changed"), "{err}");
+    assert!(
+        err.contains("passed over out/step-8: out/step-8/optimizer.safetensors: its contents have changed"),
+        "{err}"
+    );
     assert!(err.contains("going on from out/step-4"), "{err}");
     fs_err::write(folder.path().join("out/step-12/state.json"), "{}").unwrap();
     let err = fail(&folder, &["--resume", "out/step-12"]);

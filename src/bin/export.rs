@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::Parser;
-use hephaestus::checkpoint::{self, find};
+use hephaestus::checkpoint::{self, CheckpointError, find};
 use hephaestus::forge::vocabulary::Vocabulary;
 use hephaestus::hf;
 use hephaestus::hf::dtype::Dtype;
@@ -98,8 +98,15 @@ fn model_of(source: &Path) -> anyhow::Result<(PathBuf, Option<PathBuf>)> {
     if source.join("config.json").is_file() {
         return Ok((source.to_owned(), None));
     }
-    let folder = find::named(source).context("neither a Hugging Face folder (no config.json) nor a checkpoint")?;
-    Ok((folder.join(checkpoint::MODEL), Some(folder)))
+    match find::named(source) {
+        Ok(folder) => Ok((folder.join(checkpoint::MODEL), Some(folder))),
+        Err(CheckpointError::NotOne(_)) => bail!(
+            "{}: expected a Hugging Face folder (config.json), a checkpoint (manifest.json) or the folder of a run (step-N), \
+             and it is none",
+            source.display()
+        ),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What the model in `folder` makes of `prompt`.

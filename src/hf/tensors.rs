@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
-use safetensors::tensor::{TensorView, View};
 use safetensors::SafeTensors;
+use safetensors::tensor::{TensorView, View};
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::error::HfError;

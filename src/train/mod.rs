@@ -27,9 +27,9 @@ use self::step::Engine;
 use self::stop::Stop;
 use crate::checkpoint::State;
 use crate::corpus::loader::Position;
-use crate::metrics::{Validation, curves, jsonl};
 use crate::metrics::reporter::{Reporter, Settings};
 use crate::metrics::table;
+use crate::metrics::{Validation, curves, jsonl};
 use crate::plan::{Compute, Plan};
 
 /// What a user asks for besides the plan.

@@ -8,11 +8,11 @@ use anyhow::bail;
 
 use super::step::Engine;
 use crate::checkpoint::{State, retention, save};
+use crate::forge::progress::size;
 use crate::hf::names;
 use crate::metrics::reporter::Reporter;
 use crate::plan::{Arithmetic, Plan};
 use crate::recipe::quantity::Interval;
-use crate::forge::progress::size;
 
 /// Writes a run's checkpoints.
 #[derive(Debug)]

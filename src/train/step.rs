@@ -127,7 +127,8 @@ fn add_by_source(
 ) -> Result<(), TchError> {
     let sources: Vec<i64> = batch.sources.iter().map(|source| i64::from(*source)).collect();
     let sources = Tensor::f_from_slice(&sources)?.f_to_device(device)?; // [B]
-    let rows = |x: &Tensor| x.f_view([batch.rows as i64, batch.length as i64])?.f_sum_dim_intlist(1, false, Kind::Float);
+    let rows =
+        |x: &Tensor| x.f_view([batch.rows as i64, batch.length as i64])?.f_sum_dim_intlist(1, false, Kind::Float);
     let sums = Tensor::f_stack(&[rows(&(&found.nll * &tokens.weights))?, rows(&tokens.weights)?], 1)?; // [B, 2]
     *by_source = by_source.f_index_add(0, &sources, &sums)?;
     Ok(())

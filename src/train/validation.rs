@@ -6,8 +6,8 @@ use super::data::Data;
 use super::step::Engine;
 use super::stop::Stop;
 use crate::corpus::batch::Batch;
-use crate::metrics::reporter::Reporter;
 use crate::metrics::SourceLoss;
+use crate::metrics::reporter::Reporter;
 use crate::plan::Plan;
 
 /// The loss on at most `validation.sequences` held-out rows of each source, spread evenly over what is held out; the same
