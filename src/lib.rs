@@ -11,11 +11,13 @@
 //! - [`hf`]: Hugging Face folders: configuration, parameter names, weights.
 //! - [`checkpoint`]: what a run saves, and how it is believed again.
 //! - [`train`]: the loop: one step, validation, stopping and going on.
+//! - [`figures`]: numbers as people read them.
 //! - [`ffi`]: the boundary to `native/` and with it to libtorch.
 
 pub mod checkpoint;
 pub mod corpus;
 pub mod ffi;
+pub mod figures;
 pub mod forge;
 pub mod hf;
 pub mod metrics;

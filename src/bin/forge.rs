@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use hephaestus::figures::{size, thousands};
 use hephaestus::forge::inspect::Choice;
-use hephaestus::forge::progress::{size, thousands};
 use hephaestus::forge::readers::{BadRecord, Document, Kind, Reader};
 use hephaestus::forge::tokenize::EndOfDocument;
 use hephaestus::forge::vocabulary::Vocabulary;

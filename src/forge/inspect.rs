@@ -3,9 +3,9 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::progress::{size, thousands};
 use super::vocabulary::{Vocabulary, VocabularyError};
 use crate::corpus::{Corpus, CorpusError};
+use crate::figures::{size, thousands};
 
 /// Token ids shown of a document when there is no tokenizer to decode them.
 const IDS: usize = 64;

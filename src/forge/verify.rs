@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use super::progress;
 use crate::corpus::format::{CorpusError, HEADER, MAGIC, TokenType, path_of};
 use crate::corpus::manifest::{Manifest, hex};
+use crate::figures;
 
 /// Problems of one file that are listed; the rest are counted.
 const LISTED: u64 = 8;
@@ -210,7 +211,7 @@ fn sequences(idx: &Path, header: &Header, bin_bytes: u64, report: &mut Report) -
         let what = format!("its sequences end at byte {expected} of the .bin, which has {bin_bytes}");
         report.problem(idx, &what);
     }
-    report.checked.push(format!("{} sequences", progress::thousands(header.sequences)));
+    report.checked.push(format!("{} sequences", figures::thousands(header.sequences)));
     Ok(())
 }
 
@@ -232,7 +233,7 @@ fn boundaries(idx: &Path, header: &Header, report: &mut Report) -> Result<(), Ve
     if i128::from(last) != i128::from(header.sequences) {
         report.problem(idx, &format!("the last document ends at sequence {last}, expected {}", header.sequences));
     }
-    report.checked.push(format!("{} documents", progress::thousands(report.documents)));
+    report.checked.push(format!("{} documents", figures::thousands(report.documents)));
     Ok(())
 }
 
@@ -277,9 +278,9 @@ fn tokens(
     }
     bar.finish_and_clear();
     several.close("token ids outside the vocabulary", report);
-    let mut checked = format!("{} token ids", progress::thousands(report.tokens));
+    let mut checked = format!("{} token ids", figures::thousands(report.tokens));
     match vocab_size {
-        Some(size) => _ = write!(checked, " below {}", progress::thousands(u64::from(size))),
+        Some(size) => _ = write!(checked, " below {}", figures::thousands(u64::from(size))),
         None => checked.push_str(" (vocabulary unknown: give --tokenizer)"),
     }
     report.checked.push(checked);

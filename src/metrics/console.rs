@@ -9,7 +9,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, P
 
 use super::table::perplexity;
 use super::{Progress, Validation};
-use crate::forge::progress::{size, thousands};
+use crate::figures::{size, thousands};
 
 /// How often bars are drawn anew, so that time goes on while a step is long.
 const TICK: Duration = Duration::from_millis(250);

@@ -7,7 +7,7 @@ use super::{
     Arithmetic, BatchPlan, CheckpointPlan, Compute, DevicePlan, LoggingPlan, Machine, Notes, Plan, ValidationPlan,
     data, model, stages,
 };
-use crate::forge::progress::size;
+use crate::figures::size;
 use crate::recipe::problem::Problems;
 use crate::recipe::sections::{DeviceKind, Precision};
 use crate::recipe::{Loaded, Recipe, to_yaml};

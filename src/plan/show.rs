@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::memory::{checkpoint, estimate};
 use super::{Arithmetic, DataPlan, Plan, StagePlan, Weights};
-use crate::forge::progress::{size, thousands};
+use crate::figures::{size, thousands};
 use crate::hf::names;
 use crate::model::config::{Family, ModelConfig};
 use crate::optim::schedule::{Decay, Settings, Shape};

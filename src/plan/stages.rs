@@ -3,7 +3,7 @@
 use super::epochs::{Shares, share};
 use super::findings::Findings;
 use super::{BatchPlan, DataPlan, StagePlan};
-use crate::forge::progress::thousands;
+use crate::figures::thousands;
 use crate::optim::schedule::{Decay, Schedule, ScheduleError, Settings, Shape};
 use crate::recipe::Recipe;
 use crate::recipe::quantity::Part;

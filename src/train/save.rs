@@ -8,10 +8,9 @@ use anyhow::bail;
 
 use super::step::Engine;
 use crate::checkpoint::{State, retention, save};
-use crate::forge::progress::size;
-use crate::hf::names;
+use crate::figures::size;
 use crate::metrics::reporter::Reporter;
-use crate::plan::{Arithmetic, Plan};
+use crate::plan::{Plan, memory};
 use crate::recipe::quantity::Interval;
 
 /// Writes a run's checkpoints.
@@ -83,17 +82,6 @@ impl<'a> Saver<'a> {
     }
 }
 
-/// Bytes of a checkpoint: the model in the precision that computes, and in fp32 two moments and, where the model is not
-/// fp32, its master weights.
-#[must_use]
-pub fn checkpoint_bytes(plan: &Plan) -> u64 {
-    let bytes = match plan.device.arithmetic {
-        Arithmetic::Bf16 => 2 + 4 + 4 + 4,
-        Arithmetic::Fp32 => 4 + 4 + 4,
-    };
-    names::total(&plan.model.config) * bytes
-}
-
 /// Keeps other runs out of a folder as long as the file lives.
 ///
 /// # Errors
@@ -114,7 +102,7 @@ pub(super) fn lock(output: &Path) -> anyhow::Result<fs_err::File> {
 /// # Errors
 /// Less free space than a checkpoint takes.
 pub(super) fn check_room(plan: &Plan) -> anyhow::Result<()> {
-    let needed = checkpoint_bytes(plan);
+    let needed = memory::checkpoint(plan);
     let existing = plan.output.ancestors().find(|folder| folder.is_dir());
     let existing = existing.unwrap_or_else(|| Path::new(if plan.output.is_absolute() { "/" } else { "." }));
     // A file system that does not say is not refused.
