@@ -11,7 +11,7 @@
 //! - [`hf`]: Hugging Face folders: configuration, parameter names, weights.
 //! - [`checkpoint`]: what a run saves, and how it is believed again.
 //! - [`train`]: the loop: one step, validation, stopping and going on.
-//! - [`figures`]: numbers as people read them.
+//! - [`figures`] and [`progress`]: numbers as people read them, and bars for what takes a while.
 //! - [`ffi`]: the boundary to `native/` and with it to libtorch.
 
 pub mod checkpoint;
@@ -24,5 +24,6 @@ pub mod metrics;
 pub mod model;
 pub mod optim;
 pub mod plan;
+pub mod progress;
 pub mod recipe;
 pub mod train;

@@ -13,6 +13,7 @@ use hephaestus::hf::dtype::Dtype;
 use hephaestus::hf::export::{DEFAULT_SHARD, kind_of};
 use hephaestus::model::decoder::Decoder;
 use hephaestus::model::generate::{Sampling, generate};
+use hephaestus::progress;
 use tch::{Device, Kind};
 
 /// Write a checkpoint as a Hugging Face folder, in the element type asked for, and check that it computes the same.
@@ -59,13 +60,19 @@ fn export(cli: &Cli) -> anyhow::Result<()> {
         None => hf::config::stored_dtype(&model)?.context("config.json names no dtype: give --dtype")?,
     };
     let kind = kind_of(dtype);
+    let reading = progress::spinner("reading");
     let parameters = match &checkpoint {
         Some(folder) if kind == Kind::Float => checkpoint::load::masters(folder, &config)?,
         _ => hf::import::load(&model, &config, kind, Device::Cpu)?,
     };
+    drop(reading);
+    let writing = progress::spinner("writing");
     let tensors: Vec<_> = parameters.iter().collect();
     hf::export::save(&cli.output, &config, &tensors, kind, Some(&model), cli.max_shard_size)?;
+    drop(writing);
+    let comparing = progress::spinner("comparing");
     let found = hf::verify::compare(&config, &parameters, &cli.output)?;
+    drop(comparing);
     // Not `>`: a difference that is no number is no agreement.
     let same = found.difference <= 1e-5 * found.scale.max(1.0);
     if !same {

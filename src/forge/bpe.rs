@@ -16,8 +16,8 @@ use tokenizers::normalizers::NormalizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, TokenizerBuilder, TokenizerImpl};
 
-use super::progress;
 use super::readers::{BadRecord, InputError, Listing, Reader, Unit};
+use crate::progress;
 
 /// Ends a document; the first token of every vocabulary made here.
 pub const END_OF_TEXT: &str = "<|endoftext|>";

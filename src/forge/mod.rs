@@ -6,7 +6,6 @@
 
 pub mod bpe;
 pub mod inspect;
-pub mod progress;
 pub mod python;
 pub mod readers;
 pub mod tokenize;

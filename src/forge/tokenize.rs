@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::progress;
 use super::readers::{BadRecord, InputError, Reader, Unit};
 use super::vocabulary::{Vocabulary, VocabularyError};
 use crate::corpus::format::TokenType;
 use crate::corpus::{CorpusError, Manifest, ManifestInfo, Writer};
+use crate::progress;
 
 /// Bytes of input in flight.
 const CHUNK: u64 = 8 << 20;

@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::progress;
 use crate::corpus::format::{CorpusError, HEADER, MAGIC, TokenType, path_of};
 use crate::corpus::manifest::{Manifest, hex};
 use crate::figures;
+use crate::progress;
 
 /// Problems of one file that are listed; the rest are counted.
 const LISTED: u64 = 8;

@@ -31,6 +31,7 @@ use crate::metrics::reporter::{Reporter, Settings};
 use crate::metrics::table;
 use crate::metrics::{Validation, curves, jsonl};
 use crate::plan::{Compute, Plan};
+use crate::progress;
 
 /// What a user asks for besides the plan.
 #[derive(Clone, Debug)]
@@ -57,7 +58,9 @@ pub enum Outcome {
 /// that are not finite several steps in a row. Checkpoints already written stay.
 pub fn run(plan: &Plan, options: &Options, stop: &Stop) -> anyhow::Result<Outcome> {
     let data = Data::open(plan)?;
+    let looking = progress::spinner("verifying checkpoints");
     let (checkpoint, passed_over) = start::choose(&options.resume, &plan.output)?;
+    drop(looking);
     let state = checkpoint.as_deref().map(|folder| start::state(plan, folder)).transpose()?;
     let position = match &state {
         Some(state) => data.position(plan, state)?,
@@ -81,7 +84,9 @@ pub fn run(plan: &Plan, options: &Options, stop: &Stop) -> anyhow::Result<Outcom
     if let Some(threads) = plan.device.threads {
         tch::set_num_threads(i32::try_from(threads).context("device.threads")?);
     }
+    let loading = reporter.spin("loading the model", 0);
     let engine = start::engine(plan, checkpoint.as_deref())?;
+    drop(loading);
     let saver = Saver::new(plan, checkpoint.clone(), position.step);
     let run = Run { plan, data, engine, reporter, saver, position, tokens: 0, skipped: 0 };
     run.finish(state, options, stop)

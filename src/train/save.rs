@@ -64,6 +64,7 @@ impl<'a> Saver<'a> {
             tokenizer: &self.plan.tokenizer,
             recipe: &self.plan.resolved_recipe,
         };
+        let saving = reporter.spin("saving", 0);
         let folder = save::save(&self.plan.output, &contents).map_err(|error| {
             let error = anyhow::Error::new(error);
             match &self.newest {
@@ -76,6 +77,7 @@ impl<'a> Saver<'a> {
             }
         })?;
         retention::prune(&self.plan.output, self.plan.checkpoint.keep_last, self.plan.checkpoint.keep_every)?;
+        drop(saving);
         reporter.note(&format!("saved {} in {:.1} s", folder.display(), began.elapsed().as_secs_f64()));
         (self.newest, self.saved_step, self.saved_at) = (Some(folder), state.step, Instant::now());
         Ok(())
