@@ -118,7 +118,14 @@ impl Run<'_> {
         let mut stage = None;
         while !stop.asked() && options.stop_at.is_none_or(|step| self.position.step < step) {
             let Some(batch) = loader.next() else { break };
-            let batch = batch?;
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(error) => {
+                    // A corpus that cannot be read any more costs no step that was made.
+                    self.save(&mut interval)?;
+                    return Err(error.into());
+                }
+            };
             let Some((now, rate)) = self.rate() else { break };
             if stage.replace(now) != Some(now) {
                 let planned = &plan.stages[now];
@@ -132,7 +139,7 @@ impl Run<'_> {
             self.tokens += plan.tokens_a_step();
             self.reporter.step(self.position.step);
             interval.add(&step)?;
-            let last = self.position.step == plan.steps();
+            let last = self.rate().is_none();
             let told = last || self.position.step.is_multiple_of(plan.logging.every);
             // Reading a figure waits for a CUDA device, so there it is done where a line is due anyway.
             if told || plan.device.compute == Compute::Cpu {
@@ -164,10 +171,10 @@ impl Run<'_> {
         self.reporter.close()?;
         curves::draw(&plan.output, &plan.name, &told)?;
         let Some(newest) = self.saver.newest().map(PathBuf::from) else { bail!("nothing was saved") };
-        Ok(if self.position.step < plan.steps() { Outcome::Stopped(newest) } else { Outcome::Finished(newest) })
+        Ok(if self.rate().is_some() { Outcome::Stopped(newest) } else { Outcome::Finished(newest) })
     }
 
-    /// The stage of the next step and its learning rate.
+    /// The stage of the next step and its learning rate; `None` after the last one.
     fn rate(&self) -> Option<(usize, f64)> {
         let (mut stage, mut step) = (self.position.stage, self.position.stage_step);
         while step >= self.plan.stages.get(stage)?.steps {
