@@ -168,10 +168,11 @@ impl Run<'_> {
         if let [before, .., after] = told.as_slice() {
             self.reporter.note(&table::before_and_after(before, after));
         }
+        let finished = self.rate().is_none();
         self.reporter.close()?;
         curves::draw(&plan.output, &plan.name, &told)?;
         let Some(newest) = self.saver.newest().map(PathBuf::from) else { bail!("nothing was saved") };
-        Ok(if self.rate().is_some() { Outcome::Stopped(newest) } else { Outcome::Finished(newest) })
+        Ok(if finished { Outcome::Finished(newest) } else { Outcome::Stopped(newest) })
     }
 
     /// The stage of the next step and its learning rate; `None` after the last one.
