@@ -35,6 +35,7 @@ fn link(lib: &Path) {
     if lib.join("libtorch_cuda.so").exists() {
         for flag in ["-Wl,--no-as-needed", "-ltorch_cuda", "-lc10_cuda", "-Wl,--as-needed"] {
             println!("cargo:rustc-link-arg-tests={flag}");
+            println!("cargo:rustc-link-arg-benches={flag}");
             println!("cargo:rustc-link-arg-bin=hephaestus-export={flag}");
         }
     }
