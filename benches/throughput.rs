@@ -41,6 +41,7 @@ fn main() -> Result<()> {
 }
 
 fn run(folder: &Path, kind: Kind, precision: &str, warmup: usize, steps: usize) -> Result<serde_json::Value> {
+    hephaestus::ffi::keep_freed_memory();
     let config = hf::config::read(folder)?;
     let mut parameters = hf::import::load(folder, &config, kind, Device::Cpu)?;
     let decoder = Decoder::new(&config, &parameters, false)?;
@@ -89,8 +90,7 @@ fn batch(tokens: &Tensor, positions: &Tensor) -> Result<Batch> {
     let positions = Vec::<i64>::try_from(positions.flatten(0, -1))?;
     let follows = positions.iter().skip(1).map(|position| *position != 0).chain([false]);
     let next = tokens.iter().skip(1).chain([&IGNORE]);
-    let targets: Vec<i64> =
-        next.zip(follows).map(|(token, follows)| if follows { *token } else { IGNORE }).collect();
+    let targets: Vec<i64> = next.zip(follows).map(|(token, follows)| if follows { *token } else { IGNORE }).collect();
     let weights = targets.iter().map(|target| if *target == IGNORE { 0.0 } else { 1.0 }).collect();
     let mut segments: Vec<i64> = Vec::new();
     for position in &positions {

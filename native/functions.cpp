@@ -66,7 +66,7 @@ Tensor product(const Tensor &x, const Tensor &weight, const std::optional<Tensor
                            c10::List<std::optional<at::Scalar>>, std::optional<c10::string_view>);
   static const auto linear =
       c10::Dispatcher::singleton().findSchemaOrThrow("mkldnn::_linear_pointwise", "").typed<Signature>();
-  return linear.call(x, weight, bias, "none", {}, "");
+  return linear.call(x, weight, bias, "none", c10::List<std::optional<at::Scalar>>(), "");
 }
 
 // x weight^T + bias.
@@ -329,29 +329,42 @@ const char *hephaestus_attend(const Tensor *q, const Tensor *k, const Tensor *v,
   });
 }
 
-// log Z of each row of logits [R, V]; with `gradient` they become weight * (1 + 2 z_loss log Z) * softmax, weights [R].
-const char *hephaestus_softmax(const Tensor *logits, const Tensor *weights, double z_loss, bool gradient,
-                               Tensor **log_z) {
+// Of each row of logits [R, V]: log Z, and the negative log-likelihood of its target (0 where that is negative), [R] fp32.
+// With `gradient` the logits become the gradient of weight * (nll + z_loss * log Z^2). Targets [R] i64, weights [R] fp32.
+const char *hephaestus_cross_entropy(const Tensor *logits, const Tensor *targets, const Tensor *weights, double z_loss,
+                                     bool gradient, Tensor **log_z, Tensor **nll) {
   return guarded([&] {
     check({logits});
     check({weights});
     TORCH_CHECK(logits->dim() == 2 && logits->size(1) > 0 && logits->is_contiguous() && !logits->requires_grad(),
                 "logits of shape ", logits->sizes(), ", expected [R, V], contiguous, outside of autograd");
-    TORCH_CHECK(weights->scalar_type() == at::kFloat && weights->is_contiguous() &&
-                    weights->sizes() == at::IntArrayRef({logits->size(0)}),
+    const auto count = logits->size(0), width = logits->size(1);
+    TORCH_CHECK(weights->scalar_type() == at::kFloat && weights->is_contiguous() && weights->dim() == 1 &&
+                    weights->size(0) == count,
                 "weights ", weights->sizes(), " for logits ", logits->sizes());
-    const auto width = logits->size(1);
-    auto found = at::empty({logits->size(0)}, weights->options());
+    TORCH_CHECK(targets->is_cpu() && targets->scalar_type() == at::kLong && targets->is_contiguous() &&
+                    targets->dim() == 1 && targets->size(0) == count,
+                "targets ", targets->sizes(), " for logits ", logits->sizes());
+    const auto *target = in<int64_t>(*targets);
+    for (int64_t row = 0; row < count; ++row)
+      TORCH_CHECK(target[row] < width, "target ", target[row], " of ", width, " tokens");
+    auto found = at::empty({count}, weights->options()), losses = at::zeros({count}, weights->options());
     by_type(*logits, [&](auto type) {
       using T = Element<decltype(type)>;
-      each_row(logits->size(0), width, [&](int64_t begin, int64_t end) {
+      each_row(count, width, [&](int64_t begin, int64_t end) {
         std::vector<float> scratch(width);
-        for (auto row = begin; row < end; ++row)
-          out<float>(found)[row] = rows::softmax(out<T>(*logits) + row * width, scratch.data(), width,
-                                                 in<float>(*weights)[row], static_cast<float>(z_loss), gradient);
+        for (auto row = begin; row < end; ++row) {
+          auto *mine = out<T>(*logits) + row * width;
+          const float picked = target[row] < 0 ? 0.0f : rows::read(mine, target[row]);
+          const float log_sum = rows::cross_entropy(mine, scratch.data(), width, target[row], in<float>(*weights)[row],
+                                                    static_cast<float>(z_loss), gradient);
+          out<float>(found)[row] = log_sum;
+          if (target[row] >= 0) out<float>(losses)[row] = log_sum - picked;
+        }
       });
     });
     *log_z = new Tensor(std::move(found));
+    *nll = new Tensor(std::move(losses));
   });
 }
 
@@ -374,7 +387,7 @@ const char *hephaestus_forget_gradients(Tensor *const *tensors, size_t count) {
 // large blocks back and the kernel clears every page of them anew.
 void hephaestus_keep_freed_memory() {
 #ifdef __GLIBC__
-  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_MMAP_MAX, 0);
   mallopt(M_TRIM_THRESHOLD, -1);
 #endif
 }

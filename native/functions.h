@@ -14,8 +14,8 @@ const char *hephaestus_rotate(const at::Tensor *x, const at::Tensor *cos, const 
 const char *hephaestus_swiglu(const at::Tensor *gate, const at::Tensor *up, at::Tensor **y);
 const char *hephaestus_attend(const at::Tensor *q, const at::Tensor *k, const at::Tensor *v, const int64_t *lengths,
                               size_t count, at::Tensor **y);
-const char *hephaestus_softmax(const at::Tensor *logits, const at::Tensor *weights, double z_loss, bool gradient,
-                               at::Tensor **log_z);
+const char *hephaestus_cross_entropy(const at::Tensor *logits, const at::Tensor *targets, const at::Tensor *weights,
+                                     double z_loss, bool gradient, at::Tensor **log_z, at::Tensor **nll);
 const char *hephaestus_with_gradient(const at::Tensor *value, const at::Tensor *input, const at::Tensor *gradient,
                                      at::Tensor **y);
 const char *hephaestus_forget_gradients(at::Tensor *const *tensors, size_t count);

@@ -130,7 +130,8 @@ INLINE void swiglu_row_backward(const T *dy, const T *gate, const T *up, T *dgat
 }
 
 template <class T>
-INLINE float softmax_row(T *logits, float *scratch, int64_t width, float weight, float z_loss, bool gradient) {
+INLINE float cross_entropy_row(T *logits, float *scratch, int64_t width, int64_t target, float weight, float z_loss,
+                               bool gradient) {
   float largest = number(logits[0]);
 #pragma omp simd reduction(max : largest)
   for (int64_t i = 0; i < width; ++i) {
@@ -149,6 +150,7 @@ INLINE float softmax_row(T *logits, float *scratch, int64_t width, float weight,
     const float factor = weight == 0.0f ? 0.0f : weight * (1.0f + 2.0f * z_loss * log_z) / total;
 #pragma omp simd
     for (int64_t i = 0; i < width; ++i) put(logits[i], scratch[i] * factor);
+    if (target >= 0) put(logits[target], scratch[target] * factor - weight);
   }
   return log_z;
 }
@@ -170,9 +172,11 @@ INLINE float softmax_row(T *logits, float *scratch, int64_t width, float weight,
   WIDEST void swiglu_backward(const T *dy, const T *gate, const T *up, T *dgate, T *dup, int64_t count) {              \
     swiglu_row_backward(dy, gate, up, dgate, dup, count);                                                              \
   }                                                                                                                    \
-  WIDEST float softmax(T *logits, float *scratch, int64_t width, float weight, float z_loss, bool gradient) {          \
-    return softmax_row(logits, scratch, width, weight, z_loss, gradient);                                              \
-  }
+  WIDEST float cross_entropy(T *logits, float *scratch, int64_t width, int64_t target, float weight, float z_loss,     \
+                             bool gradient) {                                                                          \
+    return cross_entropy_row(logits, scratch, width, target, weight, z_loss, gradient);                                \
+  }                                                                                                                    \
+  float read(const T *row, int64_t at) { return number(row[at]); }
 
 FOR(float)
 FOR(Bf16)

@@ -31,9 +31,15 @@ void swiglu(const Bf16 *gate, const Bf16 *up, Bf16 *y, int64_t count);
 void swiglu_backward(const float *dy, const float *gate, const float *up, float *dgate, float *dup, int64_t count);
 void swiglu_backward(const Bf16 *dy, const Bf16 *gate, const Bf16 *up, Bf16 *dgate, Bf16 *dup, int64_t count);
 
-// One row of logits: returns log Z and, where `weight` is not 0 and gradients are wanted, puts
-// weight * (1 + 2 * z_loss * log Z) * softmax in the logits' place. `scratch` holds `width` numbers.
-float softmax(float *logits, float *scratch, int64_t width, float weight, float z_loss, bool gradient);
-float softmax(Bf16 *logits, float *scratch, int64_t width, float weight, float z_loss, bool gradient);
+// One row of logits: returns log Z; with `gradient` it puts d(weight * (log Z - logit of target + z_loss * log Z^2)) in the
+// logits' place, without the target's term where that is negative. `scratch` holds `width` numbers.
+float cross_entropy(float *logits, float *scratch, int64_t width, int64_t target, float weight, float z_loss,
+                    bool gradient);
+float cross_entropy(Bf16 *logits, float *scratch, int64_t width, int64_t target, float weight, float z_loss,
+                    bool gradient);
+
+// A row's number at `at`.
+float read(const float *row, int64_t at);
+float read(const Bf16 *row, int64_t at);
 
 } // namespace rows

@@ -5,6 +5,7 @@
 use tch::{Kind, Tensor};
 
 use super::segments::Segments;
+use crate::ffi;
 
 /// Attends `[N, H, D]` queries to `[N, K, D]` keys and values of the same segment at or before them; `window` bounds how
 /// far back, the token itself included. Returns `[N, H, D]`.
@@ -13,6 +14,14 @@ pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, window: O
         // All at once, as a batch of segments: [S, heads, T, D].
         let batched = |x: &Tensor| x.unflatten(0, [-1, length].as_slice()).transpose(1, 2);
         return fused(&batched(q), &batched(k), &batched(v), length, window).transpose(1, 2).flatten(0, 1);
+    }
+    if ffi::takes(q) && window.is_none_or(|window| segments.lengths().iter().all(|length| *length <= window as i64)) {
+        let group = q.size()[1] / k.size()[1];
+        let spread =
+            |x: &Tensor| if group == 1 { x.shallow_clone() } else { x.repeat_interleave_self_int(group, 1, None) };
+        if let Ok(mixed) = ffi::attend(q, &spread(k), &spread(v), segments.lengths()) {
+            return mixed;
+        }
     }
     let split = |x: &Tensor| x.split_with_sizes(segments.lengths(), 0);
     let one = |x: &Tensor| x.transpose(0, 1).unsqueeze(0); // [1, heads, T, D]

@@ -2,10 +2,34 @@
 
 use tch::{Kind, Tensor};
 
+use crate::ffi;
+
 /// `x / sqrt(mean(x^2) + eps) * weight` over the last dimension; statistics in fp32, the result as `x`.
 ///
 /// `x` is `[N, C]` or `[N, H, D]`, `weight` is `[C]` or `[D]`.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
+    if ffi::takes(x)
+        && let Ok(y) = ffi::rms_norm(x, weight, eps)
+    {
+        return y;
+    }
+    plain(x, weight, eps)
+}
+
+/// `x + delta`, and its RMSNorm; all `[N, C]`.
+pub fn add_rms_norm(x: &Tensor, delta: &Tensor, weight: &Tensor, eps: f64) -> (Tensor, Tensor) {
+    if ffi::takes(x)
+        && let Ok(both) = ffi::add_rms_norm(x, delta, weight, eps)
+    {
+        return both;
+    }
+    let sum = x + delta;
+    let y = plain(&sum, weight, eps);
+    (sum, y)
+}
+
+/// What the fused function computes, by libtorch's operations.
+fn plain(x: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
     let kind = x.kind();
     let wide = x.to_kind(Kind::Float);
     let scale = (wide.square().mean_dim([-1_i64].as_slice(), true, Kind::Float) + eps).rsqrt(); // [N, 1]

@@ -8,6 +8,7 @@ use std::f64::consts::TAU;
 use tch::{Device, Kind, Tensor};
 
 use super::config::{ModelConfig, RopeScaling};
+use crate::ffi;
 
 /// The frequencies of a model.
 #[derive(Debug)]
@@ -44,6 +45,16 @@ impl Rope {
 impl Rotation {
     /// Turns `[N, H, D]` queries or `[N, K, D]` keys.
     pub fn apply(&self, x: &Tensor) -> Tensor {
+        if ffi::takes(x)
+            && let Ok(y) = ffi::rotate(x, &self.cos, &self.sin)
+        {
+            return y;
+        }
+        self.plain(x)
+    }
+
+    /// What the fused function computes, by libtorch's operations.
+    fn plain(&self, x: &Tensor) -> Tensor {
         let halves = x.chunk(2, -1);
         let turned = Tensor::cat(&[&-&halves[1], &halves[0]], -1);
         x * &self.cos + turned * &self.sin
