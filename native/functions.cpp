@@ -44,6 +44,9 @@ void same_shape(const Tensor &a, const Tensor &b) {
   TORCH_CHECK(a.sizes() == b.sizes(), "shapes ", a.sizes(), " and ", b.sizes(), ", expected the same");
 }
 
+// A tensor that may be left out, as a null pointer.
+std::optional<Tensor> given(const Tensor *tensor) { return tensor ? std::optional(*tensor) : std::nullopt; }
+
 template <class T> const T *in(const Tensor &x) {
   return x.defined() ? static_cast<const T *>(x.const_data_ptr()) : nullptr;
 }
@@ -71,9 +74,10 @@ Tensor product(const Tensor &x, const Tensor &weight, const std::optional<Tensor
 
 // x weight^T + bias.
 struct Linear : Function<Linear> {
-  static Tensor forward(AutogradContext *ctx, const Tensor &x, const Tensor &weight, const Tensor &bias) {
+  static Tensor forward(AutogradContext *ctx, const Tensor &x, const Tensor &weight, const std::optional<Tensor> &bias) {
     ctx->save_for_backward({x, weight});
-    return product(x, weight, bias.defined() ? std::optional(bias) : std::nullopt);
+    ctx->saved_data["biased"] = bias.has_value();
+    return product(x, weight, bias);
   }
   static variable_list backward(AutogradContext *ctx, variable_list gradients) {
     const auto saved = ctx->get_saved_variables();
@@ -81,19 +85,19 @@ struct Linear : Function<Linear> {
     Tensor dx, dweight, dbias;
     if (ctx->needs_input_grad(0)) dx = product(dy, saved[1].t(), std::nullopt);
     if (ctx->needs_input_grad(1)) dweight = at::mm(dy.t(), saved[0]);
-    if (ctx->needs_input_grad(2)) dbias = dy.sum(0);
+    if (ctx->saved_data["biased"].toBool() && ctx->needs_input_grad(2)) dbias = dy.sum(0);
     return {dx, dweight, dbias};
   }
 };
 
 // RMSNorm over the last dimension of x, or of x + delta where that is given: the sum (undefined without) and its norm.
 struct RmsNorm : Function<RmsNorm> {
-  static variable_list forward(AutogradContext *ctx, const Tensor &given, const Tensor &delta, const Tensor &weight,
-                               double eps) {
-    const auto x = given.contiguous();
+  static variable_list forward(AutogradContext *ctx, const Tensor &input, const std::optional<Tensor> &delta,
+                               const Tensor &weight, double eps) {
+    const auto x = input.contiguous();
     const auto width = x.size(-1), count = x.numel() / std::max<int64_t>(width, 1);
-    const auto added = delta.defined() ? delta.contiguous() : Tensor();
-    auto sum = delta.defined() ? at::empty_like(x) : Tensor();
+    const auto added = delta ? delta->contiguous() : Tensor();
+    auto sum = delta ? at::empty_like(x) : Tensor();
     auto y = at::empty_like(x);
     auto scales = at::empty({count}, x.options().dtype(at::kFloat));
     by_type(x, [&](auto type) {
@@ -108,9 +112,9 @@ struct RmsNorm : Function<RmsNorm> {
       });
     });
     ctx->set_materialize_grads(false);
-    ctx->save_for_backward({delta.defined() ? sum : x, weight, scales});
-    ctx->saved_data["summed"] = delta.defined();
-    return delta.defined() ? variable_list{y, sum} : variable_list{y};
+    ctx->save_for_backward({delta ? sum : x, weight, scales});
+    ctx->saved_data["summed"] = delta.has_value();
+    return delta ? variable_list{y, sum} : variable_list{y};
   }
   static variable_list backward(AutogradContext *ctx, variable_list gradients) {
     const auto saved = ctx->get_saved_variables();
@@ -143,8 +147,8 @@ struct RmsNorm : Function<RmsNorm> {
   }
 };
 
-Tensor rotated(const Tensor &given, const Tensor &cos, const Tensor &sin, float direction) {
-  const auto x = given.contiguous();
+Tensor rotated(const Tensor &input, const Tensor &cos, const Tensor &sin, float direction) {
+  const auto x = input.contiguous();
   const auto heads = x.size(1), width = x.size(2);
   auto y = at::empty_like(x);
   by_type(x, [&](auto type) {
@@ -270,7 +274,7 @@ const char *hephaestus_linear(const Tensor *x, const Tensor *weight, const Tenso
     TORCH_CHECK(at::globalContext().userEnabledMkldnn() && at::hasMKLDNN(), "no oneDNN in this libtorch");
     TORCH_CHECK(x->dim() == 2 && weight->dim() == 2 && x->size(1) == weight->size(1), "shapes ", x->sizes(), " and ",
                 weight->sizes(), " make no product");
-    *y = new Tensor(Linear::apply(*x, *weight, bias ? *bias : Tensor()));
+    *y = new Tensor(Linear::apply(*x, *weight, given(bias)));
   });
 }
 
@@ -282,7 +286,7 @@ const char *hephaestus_rms_norm(const Tensor *x, const Tensor *delta, const Tens
     TORCH_CHECK(x->dim() > 0 && weight->dim() == 1 && weight->size(0) == x->size(-1) && weight->is_contiguous(),
                 "a weight of ", weight->sizes(), " for ", x->sizes());
     if (delta) same_shape(*x, *delta);
-    auto result = RmsNorm::apply(*x, delta ? *delta : Tensor(), *weight, eps);
+    auto result = RmsNorm::apply(*x, given(delta), *weight, eps);
     *y = new Tensor(std::move(result[0]));
     if (delta) *sum = new Tensor(std::move(result[1]));
   });
