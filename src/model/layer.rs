@@ -126,3 +126,26 @@ pub(super) fn take(parameters: &Parameters, name: &str) -> Result<Tensor, TchErr
         None => Err(TchError::Shape(format!("the parameters hold no {name}"))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::twins::agree;
+
+    #[test]
+    fn the_fused_product_is_the_plain_one_with_and_without_a_bias() {
+        let shapes: [&[i64]; 3] = [&[403, 64], &[91, 64], &[91]];
+        agree(
+            &[Kind::Float],
+            &shapes[..2],
+            |x| vec![ffi::linear(&x[0], &x[1], None).unwrap()],
+            |x| vec![x[0].linear(&x[1], None::<Tensor>)],
+        );
+        agree(
+            &[Kind::Float],
+            &shapes,
+            |x| vec![ffi::linear(&x[0], &x[1], Some(&x[2])).unwrap()],
+            |x| vec![x[0].linear(&x[1], Some(&x[2]))],
+        );
+    }
+}

@@ -111,3 +111,39 @@ fn with_gradient(value: &Tensor, input: &Tensor, gradient: &Tensor) -> Tensor {
     ffi::with_gradient(value, input, gradient)
         .unwrap_or_else(|_| value + ((input - input.detach()) * gradient).sum(Kind::Float))
 }
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+    use crate::model::twins::difference;
+
+    #[test]
+    fn the_fused_loss_and_its_gradient_are_the_plain_ones() {
+        tch::manual_seed(1);
+        let targets = Tensor::randint_low(-1, 301, [203], (Kind::Int64, Device::Cpu));
+        let weights = Tensor::rand([203], (Kind::Float, Device::Cpu)) * targets.ge(0);
+        for (kind, tolerance) in [(Kind::Float, 2e-6), (Kind::BFloat16, 4e-3)] {
+            for learn in [false, true] {
+                let logits = (Tensor::randn([203, 301], (Kind::Float, Device::Cpu)) * 5.0).to_kind(kind);
+                let expected = plain(&logits, &targets, &weights, 0.2, learn);
+                let mut gradient = logits.copy();
+                let (log_z, nll) = ffi::cross_entropy(&mut gradient, &targets, &weights, 0.2, learn).unwrap();
+                assert!(difference(&log_z, &expected.log_z) < 2e-6);
+                assert!(difference(&nll, &expected.nll) < 2e-6);
+                let expected = if learn { expected.gradient } else { logits };
+                let difference = difference(&gradient, &expected);
+                assert!(difference < tolerance, "{kind:?}, learn {learn}: {difference:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_target_beyond_the_head_is_refused() {
+        let options = (Kind::Float, Device::Cpu);
+        let (targets, weights) = (Tensor::from_slice(&[7_i64]), Tensor::ones([1], options));
+        let error = ffi::cross_entropy(&mut Tensor::zeros([1, 7], options), &targets, &weights, 0.0, true);
+        assert!(error.unwrap_err().to_string().contains("target 7 of 7 tokens"));
+    }
+}

@@ -15,3 +15,5 @@ pub mod norm;
 pub mod parameters;
 pub mod rope;
 pub mod segments;
+#[cfg(test)]
+mod twins;

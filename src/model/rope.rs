@@ -79,3 +79,25 @@ fn frequencies(config: &ModelConfig) -> Vec<f32> {
     };
     plain.map(|frequency| stretch(frequency) as f32).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::twins::agree;
+
+    #[test]
+    fn the_fused_rotation_is_the_plain_one() {
+        let frequencies = Tensor::from_slice(&(0..16).map(|pair| 0.7_f32.powi(pair)).collect::<Vec<_>>());
+        let rope = Rope { frequencies };
+        let positions = Tensor::arange(403, (Kind::Int64, Device::Cpu)) % 50;
+        agree(
+            &[Kind::Float, Kind::BFloat16],
+            &[&[403, 3, 32]],
+            |x| {
+                let Rotation { cos, sin } = rope.at(&positions, x[0].kind());
+                vec![ffi::rotate(&x[0], &cos, &sin).unwrap()]
+            },
+            |x| vec![rope.at(&positions, Kind::Float).plain(&x[0])],
+        );
+    }
+}
