@@ -21,10 +21,16 @@ fn compile_native(root: &Path) {
         .std("c++17")
         .opt_level(3)
         .warnings(false)
+        // libtorch's parallel loops are OpenMP's.
+        .flag("-fopenmp")
+        .flag("-fno-math-errno")
+        .flag("-fno-trapping-math")
         .include(root.join("include"))
         .include(root.join("include/torch/csrc/api/include"))
         .file("native/device.cpp")
+        .file("native/functions.cpp")
         .file("native/optim.cpp")
+        .file("native/rows.cpp")
         .file("native/versions.cpp")
         .compile("hephaestus_native");
 }
@@ -33,11 +39,20 @@ fn link(lib: &Path) {
     println!("cargo:rustc-link-search=native={}", lib.display());
     println!("cargo:rustc-link-arg=-Wl,--enable-new-dtags");
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
+    println!("cargo:rustc-link-arg={}", openmp(lib));
     if lib.join("libtorch_cuda.so").exists() {
         for flag in ["-Wl,--no-as-needed", "-ltorch_cuda", "-lc10_cuda", "-Wl,--as-needed"] {
             println!("cargo:rustc-link-arg-tests={flag}");
+            println!("cargo:rustc-link-arg-benches={flag}");
             println!("cargo:rustc-link-arg-bin=hephaestus-export={flag}");
             println!("cargo:rustc-link-arg-bin=hephaestus-train={flag}");
         }
     }
+}
+
+/// The OpenMP library that libtorch brings, so that both share one set of threads; else the compiler's.
+fn openmp(lib: &Path) -> String {
+    let files = std::fs::read_dir(lib).into_iter().flatten().flatten().map(|entry| entry.path());
+    let named = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("libgomp"));
+    files.into_iter().find(named).map_or("-lgomp".to_owned(), |path| path.display().to_string())
 }

@@ -1,11 +1,10 @@
 // Operations over every parameter at once, through libtorch's multi-tensor kernels.
+#include "guarded.h"
 #include "native.h"
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
-#include <exception>
-#include <string>
 #include <vector>
 
 namespace {
@@ -17,26 +16,19 @@ std::vector<at::Tensor> list(at::Tensor *const *tensors, size_t count) {
   return out;
 }
 
-// Runs `body` without recording gradients; what it throws becomes text.
-template <class Body> const char *guarded(Body body) {
-  thread_local std::string message;
-  try {
+// Runs `body` without recording gradients.
+template <class Body> const char *unrecorded(Body body) {
+  return guarded([&] {
     c10::NoGradGuard no_grad;
     body();
-    return nullptr;
-  } catch (const c10::Error &error) {
-    message = error.what_without_backtrace();
-  } catch (const std::exception &error) {
-    message = error.what();
-  }
-  return message.c_str();
+  });
 }
 
 } // namespace
 
 // The Euclidean norm of all tensors together, an fp32 scalar on their device.
 const char *hephaestus_global_norm(at::Tensor *const *tensors, size_t count, at::Tensor **norm) {
-  return guarded([&] {
+  return unrecorded([&] {
     const auto norms = at::_foreach_norm(list(tensors, count), 2, at::kFloat);
     *norm = new at::Tensor(at::linalg_vector_norm(at::stack(norms)));
   });
@@ -44,7 +36,7 @@ const char *hephaestus_global_norm(at::Tensor *const *tensors, size_t count, at:
 
 // Copies each tensor into its partner, converting where the types differ.
 const char *hephaestus_copy(at::Tensor *const *to, at::Tensor *const *from, size_t count) {
-  return guarded([&] { at::_foreach_copy_(list(to, count), list(from, count)); });
+  return unrecorded([&] { at::_foreach_copy_(list(to, count), list(from, count)); });
 }
 
 // Adds each tensor to its partner, converting where the types differ.
@@ -65,7 +57,7 @@ const char *hephaestus_adamw_step(at::Tensor *const *weights, at::Tensor *const 
                                   at::Tensor *const *exp_avg_sqs, size_t count, const at::Tensor *step,
                                   const at::Tensor *gradient_divisor, const at::Tensor *found_inf,
                                   const hephaestus_adamw *settings) {
-  return guarded([&] {
+  return unrecorded([&] {
     at::_fused_adamw_(list(weights, count), list(gradients, count), list(exp_avgs, count), list(exp_avg_sqs, count), {},
                       std::vector<at::Tensor>(count, *step), settings->lr, settings->beta1, settings->beta2,
                       settings->weight_decay, settings->eps, /*amsgrad=*/false, /*maximize=*/false, *gradient_divisor,

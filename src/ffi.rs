@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_char, c_int, c_long};
 use std::ptr;
 
-use tch::{TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 /// `at::Tensor`, which only C++ looks into.
 type Raw = torch_sys::C_tensor;
@@ -24,7 +24,7 @@ pub struct AdamWNumbers {
     pub weight_decay: f64,
 }
 
-#[expect(unsafe_code, reason = "the declarations of native/native.h")]
+#[expect(unsafe_code, reason = "the declarations of native/native.h and native/functions.h")]
 unsafe extern "C" {
     fn hephaestus_libtorch_version() -> *const c_char;
     fn hephaestus_cuda_version() -> c_long;
@@ -45,6 +45,41 @@ unsafe extern "C" {
         found_inf: *const Raw,
         numbers: *const AdamWNumbers,
     ) -> *const c_char;
+    fn hephaestus_linear(x: *const Raw, weight: *const Raw, bias: *const Raw, y: *mut *mut Raw) -> *const c_char;
+    fn hephaestus_rms_norm(
+        x: *const Raw,
+        delta: *const Raw,
+        weight: *const Raw,
+        eps: f64,
+        sum: *mut *mut Raw,
+        y: *mut *mut Raw,
+    ) -> *const c_char;
+    fn hephaestus_rotate(x: *const Raw, cos: *const Raw, sin: *const Raw, y: *mut *mut Raw) -> *const c_char;
+    fn hephaestus_swiglu(gate: *const Raw, up: *const Raw, y: *mut *mut Raw) -> *const c_char;
+    fn hephaestus_attend(
+        q: *const Raw,
+        k: *const Raw,
+        v: *const Raw,
+        lengths: *const i64,
+        count: usize,
+        y: *mut *mut Raw,
+    ) -> *const c_char;
+    fn hephaestus_cross_entropy(
+        logits: *const Raw,
+        targets: *const Raw,
+        weights: *const Raw,
+        z_loss: f64,
+        gradient: bool,
+        log_z: *mut *mut Raw,
+        nll: *mut *mut Raw,
+    ) -> *const c_char;
+    fn hephaestus_with_gradient(
+        value: *const Raw,
+        input: *const Raw,
+        gradient: *const Raw,
+        y: *mut *mut Raw,
+    ) -> *const c_char;
+    fn hephaestus_keep_freed_memory();
 }
 
 /// What the program runs on.
@@ -191,6 +226,136 @@ pub fn adamw_step(
             &raw const numbers,
         ))
     }
+}
+
+/// Whether the differentiable functions below take tensors such as this: fp32 or bf16 on the CPU.
+#[must_use]
+pub fn takes(x: &Tensor) -> bool {
+    x.device() == Device::Cpu && matches!(x.kind(), Kind::Float | Kind::BFloat16)
+}
+
+/// `x` `[N, in]` times `weight` `[out, in]`, plus `bias` `[out]`; differentiable. fp32 on the CPU alone, by oneDNN.
+///
+/// # Errors
+/// Anything else, or shapes that do not fit.
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor, TchError> {
+    // SAFETY: every tensor lives through the call, which writes a tensor where it returns no error; null is no bias.
+    #[expect(unsafe_code, reason = "calls into native/functions.cpp")]
+    made(|y| unsafe { hephaestus_linear(x.as_ptr(), weight.as_ptr(), optional(bias), y) })
+}
+
+/// RMSNorm of `x` over its last dimension; differentiable. fp32 or bf16 on the CPU alone.
+///
+/// # Errors
+/// Anything else, or shapes that do not fit.
+pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor, TchError> {
+    // SAFETY: every tensor lives through the call, which writes `y` where it returns no error; without a delta it writes
+    // no sum.
+    #[expect(unsafe_code, reason = "calls into native/functions.cpp")]
+    made(|y| unsafe { hephaestus_rms_norm(x.as_ptr(), ptr::null(), weight.as_ptr(), eps, ptr::null_mut(), y) })
+}
+
+/// `x + delta`, and RMSNorm of that over its last dimension; differentiable. fp32 or bf16 on the CPU alone.
+///
+/// # Errors
+/// Anything else, or shapes that do not fit.
+pub fn add_rms_norm(x: &Tensor, delta: &Tensor, weight: &Tensor, eps: f64) -> Result<(Tensor, Tensor), TchError> {
+    let mut sum = ptr::null_mut();
+    // SAFETY: every tensor lives through the call, which writes `y` and `sum` where it returns no error.
+    #[expect(unsafe_code, reason = "calls into native/functions.cpp")]
+    unsafe {
+        let y = made(|y| hephaestus_rms_norm(x.as_ptr(), delta.as_ptr(), weight.as_ptr(), eps, &raw mut sum, y))?;
+        Ok((Tensor::from_ptr(sum), y))
+    }
+}
+
+/// `x` `[N, H, D]`, the first half of each head turned with the second by angles of cosines and sines `[N, 1, D]`;
+/// differentiable. fp32 or bf16 on the CPU alone.
+///
+/// # Errors
+/// Anything else, or shapes that do not fit.
+pub fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor, TchError> {
+    // SAFETY: every tensor lives through the call, which writes a tensor where it returns no error.
+    #[expect(unsafe_code, reason = "calls into native/functions.cpp")]
+    made(|y| unsafe { hephaestus_rotate(x.as_ptr(), cos.as_ptr(), sin.as_ptr(), y) })
+}
+
+/// `silu(gate) * up`; differentiable. fp32 or bf16 on the CPU alone.
+///
+/// # Errors
+/// Anything else, or shapes that differ.
+pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor, TchError> {
+    // SAFETY: both tensors live through the call, which writes a tensor where it returns no error.
+    #[expect(unsafe_code, reason = "calls into native/functions.cpp")]
+    made(|y| unsafe { hephaestus_swiglu(gate.as_ptr(), up.as_ptr(), y) })
+}
+
+/// Causal attention inside segments of `lengths` tokens; `q`, `k`, `v` and the result are `[N, H, D]`. Differentiable.
+/// fp32 or bf16 on the CPU alone.
+///
+/// # Errors
+/// Anything else, shapes that differ, or lengths that do not sum to N.
+pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, lengths: &[i64]) -> Result<Tensor, TchError> {
+    // SAFETY: every tensor and the list live through the call, which writes a tensor where it returns no error.
+    #[expect(unsafe_code, reason = "calls into native/functions.cpp")]
+    made(|y| unsafe { hephaestus_attend(q.as_ptr(), k.as_ptr(), v.as_ptr(), lengths.as_ptr(), lengths.len(), y) })
+}
+
+/// Of each row of `logits` `[R, V]`: the logarithm of the partition function Z, and the negative log-likelihood of its
+/// target (0 where that is negative), both `[R]` fp32. With `gradient` the logits become the gradient of
+/// `weights * (nll + z_loss * log(Z)^2)`. `targets` `[R]` i64, `weights` `[R]` fp32. fp32 or bf16 on the CPU alone.
+///
+/// # Errors
+/// Anything else, shapes that do not fit, or a target that is no row of the head.
+pub fn cross_entropy(
+    logits: &mut Tensor,
+    targets: &Tensor,
+    weights: &Tensor,
+    z_loss: f64,
+    gradient: bool,
+) -> Result<(Tensor, Tensor), TchError> {
+    let mut log_z = ptr::null_mut();
+    let (logits, targets, weights) = (logits.as_ptr(), targets.as_ptr(), weights.as_ptr());
+    // SAFETY: every tensor lives through the call, which writes `log_z` and `nll` where it returns no error.
+    #[expect(unsafe_code, reason = "calls into native/functions.cpp")]
+    unsafe {
+        let nll =
+            made(|nll| hephaestus_cross_entropy(logits, targets, weights, z_loss, gradient, &raw mut log_z, nll))?;
+        Ok((Tensor::from_ptr(log_z), nll))
+    }
+}
+
+/// `value`, whose gradient with respect to `input` is `gradient`, which backward scales in place. For one backward.
+///
+/// # Errors
+/// A gradient of another shape than the input.
+pub fn with_gradient(value: &Tensor, input: &Tensor, gradient: &Tensor) -> Result<Tensor, TchError> {
+    // SAFETY: every tensor lives through the call, which writes a tensor where it returns no error.
+    #[expect(unsafe_code, reason = "calls into native/functions.cpp")]
+    made(|y| unsafe { hephaestus_with_gradient(value.as_ptr(), input.as_ptr(), gradient.as_ptr(), y) })
+}
+
+/// Keeps freed memory for the next step instead of handing it back to the kernel, which would clear each page anew.
+/// For the whole process; a program that trains calls it once, first.
+pub fn keep_freed_memory() {
+    // SAFETY: it sets two numbers of the allocator, which is as thread-safe as allocating.
+    #[expect(unsafe_code, reason = "calls into native/functions.cpp")]
+    unsafe {
+        hephaestus_keep_freed_memory();
+    }
+}
+
+/// The tensor that `call` writes.
+fn made(call: impl FnOnce(*mut *mut Raw) -> *const c_char) -> Result<Tensor, TchError> {
+    let mut tensor = ptr::null_mut();
+    checked(call(&raw mut tensor))?;
+    // SAFETY: without an error the call has written a tensor, which belongs to the caller.
+    #[expect(unsafe_code, reason = "takes over what native code made")]
+    Ok(unsafe { Tensor::from_ptr(tensor) })
+}
+
+fn optional(tensor: Option<&Tensor>) -> *const Raw {
+    tensor.map_or(ptr::null(), Tensor::as_ptr)
 }
 
 fn raw(tensors: &[Tensor]) -> Vec<*mut Raw> {

@@ -2,15 +2,16 @@
 //!
 //! N tokens, H query heads, K key and value heads, D head size, C width, F MLP width.
 
-use tch::{TchError, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 use super::attention::attend;
 use super::config::ModelConfig;
 use super::mlp::swiglu;
-use super::norm::rms_norm;
+use super::norm::{add_rms_norm, rms_norm};
 use super::parameters::Parameters;
 use super::rope::Rotation;
 use super::segments::Segments;
+use crate::ffi;
 
 /// A matrix `[out, in]`, perhaps with a bias `[out]`.
 #[derive(Debug)]
@@ -22,7 +23,7 @@ struct Linear {
 impl Linear {
     /// `[N, in]` to `[N, out]`.
     fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight, self.bias.as_ref())
+        linear(x, &self.weight, self.bias.as_ref())
     }
 }
 
@@ -82,9 +83,9 @@ impl Layer {
 
     /// `[N, C]` to `[N, C]`.
     pub(super) fn forward(&self, x: &Tensor, segments: &Segments, rotation: &Rotation) -> Tensor {
-        let x = x + self.attention(&rms_norm(x, &self.input_norm, self.eps), segments, rotation);
-        let mlp = self.mlp(&rms_norm(&x, &self.mlp_norm, self.eps));
-        x + mlp
+        let attention = self.attention(&rms_norm(x, &self.input_norm, self.eps), segments, rotation);
+        let (x, normed) = add_rms_norm(x, &attention, &self.mlp_norm, self.eps);
+        x + self.mlp(&normed)
     }
 
     /// `[N, C]` to `[N, C]`: each token gathers from the earlier ones of its segment.
@@ -107,10 +108,44 @@ impl Layer {
     }
 }
 
+/// `x` `[N, in]` times `weight` `[out, in]`, plus `bias` `[out]`.
+pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
+    if ffi::takes(x)
+        && x.kind() == Kind::Float
+        && let Ok(y) = ffi::linear(x, weight, bias)
+    {
+        return y;
+    }
+    x.linear(weight, bias)
+}
+
 /// A parameter by name, sharing storage and gradient.
 pub(super) fn take(parameters: &Parameters, name: &str) -> Result<Tensor, TchError> {
     match parameters.get(name) {
         Some(tensor) => Ok(tensor.shallow_clone()),
         None => Err(TchError::Shape(format!("the parameters hold no {name}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::twins::agree;
+
+    #[test]
+    fn the_fused_product_is_the_plain_one_with_and_without_a_bias() {
+        let shapes: [&[i64]; 3] = [&[403, 64], &[91, 64], &[91]];
+        agree(
+            &[Kind::Float],
+            &shapes[..2],
+            |x| vec![ffi::linear(&x[0], &x[1], None).unwrap()],
+            |x| vec![x[0].linear(&x[1], None::<Tensor>)],
+        );
+        agree(
+            &[Kind::Float],
+            &shapes,
+            |x| vec![ffi::linear(&x[0], &x[1], Some(&x[2])).unwrap()],
+            |x| vec![x[0].linear(&x[1], Some(&x[2]))],
+        );
     }
 }

@@ -5,8 +5,11 @@
 
 use tch::{Kind, Tensor};
 
+use super::layer::linear;
+use crate::ffi;
+
 /// Logits held at once.
-const CHUNK: i64 = 1 << 24;
+const CHUNK: i64 = 1 << 25;
 
 /// A batch's loss.
 #[derive(Debug)]
@@ -32,36 +35,115 @@ pub fn linear_cross_entropy(
     let learn = hidden.requires_grad();
     let rows = (CHUNK / head.size()[0]).max(1);
     let (h, w) = (hidden.detach(), head.detach());
-    let mut head_grad = learn.then(|| w.zeros_like());
-    let (mut sums, mut nlls, mut hidden_grads) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut sums, mut nlls, mut hidden_grads, mut head_grad) = (Vec::new(), Vec::new(), Vec::new(), None);
     let chunks = h.split(rows, 0).into_iter().zip(targets.split(rows, 0)).zip(weights.split(rows, 0));
     for ((h, targets), weights) in chunks {
-        let target = targets.clamp_min(0).unsqueeze(1); // [R, 1]
-        let logits = h.linear(&w, None::<Tensor>).to_kind(Kind::Float); // [R, V]
-        let log_z = logits.logsumexp([1_i64].as_slice(), false); // [R]
-        let nll = (&log_z - logits.gather(1, &target, false).squeeze_dim(1)) * targets.ge(0);
+        let Chunk { log_z, nll, gradient } = cross_entropy(linear(&h, &w, None), &targets, &weights, z_loss, learn);
         sums.push(((&nll + log_z.square() * z_loss) * &weights).sum(Kind::Float));
         nlls.push(nll);
-        if let Some(head_grad) = &mut head_grad {
-            // d/dlogits = weight * (softmax * (1 + 2 z log Z) - onehot), [R, V]
-            let factor = (&log_z * (2.0 * z_loss) + 1.0) * &weights;
-            let mut grad = (logits - log_z.unsqueeze(1)).exp_() * factor.unsqueeze(1);
-            let grad = grad.scatter_add_(1, &target, &-weights.unsqueeze(1)).to_kind(h.kind());
-            hidden_grads.push(grad.matmul(&w)); // [R, C]
-            *head_grad += grad.tr().matmul(&h); // [V, C]
+        if learn {
+            hidden_grads.push(linear(&gradient, &w.tr(), None)); // [R, C]
+            head_grad = Some(add_product(head_grad, &gradient.tr(), &h)); // [V, C]
         }
     }
     let sum = Tensor::stack(&sums, 0).sum(Kind::Float);
     let sum = match head_grad {
         None => sum,
-        Some(head_grad) => with_gradient(&sum, &[(hidden, Tensor::cat(&hidden_grads, 0)), (head, head_grad)]),
+        Some(head_grad) => {
+            let sum = with_gradient(&sum, hidden, &Tensor::cat(&hidden_grads, 0));
+            with_gradient(&sum, head, &head_grad.to_kind(head.kind()))
+        }
     };
     LossOutput { sum, nll: Tensor::cat(&nlls, 0) }
 }
 
-/// `value`, with the given gradients: a term that is zero in value and linear in the inputs is added to it.
-fn with_gradient(value: &Tensor, gradients: &[(&Tensor, Tensor)]) -> Tensor {
-    gradients.iter().fold(value.shallow_clone(), |sum, (input, gradient)| {
-        sum + ((*input - input.detach()) * gradient).sum(Kind::Float)
-    })
+/// What comes of R tokens.
+struct Chunk {
+    /// `[R]` fp32.
+    log_z: Tensor,
+    /// `[R]` fp32.
+    nll: Tensor,
+    /// `[R, V]` with respect to the logits, if learned.
+    gradient: Tensor,
+}
+
+/// Logits `[R, V]` into the loss and, in their place where that is possible, its gradient.
+fn cross_entropy(mut logits: Tensor, targets: &Tensor, weights: &Tensor, z_loss: f64, learn: bool) -> Chunk {
+    if ffi::takes(&logits)
+        && let Ok((log_z, nll)) = ffi::cross_entropy(&mut logits, targets, weights, z_loss, learn)
+    {
+        return Chunk { log_z, nll, gradient: logits };
+    }
+    plain(&logits, targets, weights, z_loss, learn)
+}
+
+/// What the fused function computes, by libtorch's operations.
+fn plain(logits: &Tensor, targets: &Tensor, weights: &Tensor, z_loss: f64, learn: bool) -> Chunk {
+    let target = targets.clamp_min(0).unsqueeze(1); // [R, 1]
+    let wide = logits.to_kind(Kind::Float);
+    let log_z = wide.logsumexp([1_i64].as_slice(), false); // [R]
+    let nll = (&log_z - wide.gather(1, &target, false).squeeze_dim(1)) * targets.ge(0);
+    if !learn {
+        return Chunk { log_z, nll, gradient: wide };
+    }
+    // d/dlogits = weight * (softmax * (1 + 2 z log Z) - onehot), [R, V]
+    let factor = (&log_z * (2.0 * z_loss) + 1.0) * weights;
+    let mut gradient = (wide - log_z.unsqueeze(1)).exp_() * factor.unsqueeze(1);
+    let gradient = gradient.scatter_add_(1, &target, &-weights.unsqueeze(1)).to_kind(logits.kind());
+    Chunk { log_z, nll, gradient }
+}
+
+/// `sum + a b`, in fp32; the first product alone keeps its type.
+fn add_product(sum: Option<Tensor>, a: &Tensor, b: &Tensor) -> Tensor {
+    let Some(sum) = sum else { return a.matmul(b) };
+    if b.kind() == Kind::Float {
+        let mut sum = sum;
+        return sum.addmm_(a, b);
+    }
+    let mut sum = sum.to_kind(Kind::Float);
+    sum += a.matmul(b);
+    sum
+}
+
+/// `value`, whose gradient with respect to `input` is `gradient`, for one backward.
+fn with_gradient(value: &Tensor, input: &Tensor, gradient: &Tensor) -> Tensor {
+    // Else a term that is zero in value and linear in the input, with two passes more over all of it.
+    ffi::with_gradient(value, input, gradient)
+        .unwrap_or_else(|_| value + ((input - input.detach()) * gradient).sum(Kind::Float))
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+    use crate::model::twins::difference;
+
+    #[test]
+    fn the_fused_loss_and_its_gradient_are_the_plain_ones() {
+        tch::manual_seed(1);
+        let targets = Tensor::randint_low(-1, 301, [203], (Kind::Int64, Device::Cpu));
+        let weights = Tensor::rand([203], (Kind::Float, Device::Cpu)) * targets.ge(0);
+        for (kind, tolerance) in [(Kind::Float, 2e-6), (Kind::BFloat16, 4e-3)] {
+            for learn in [false, true] {
+                let logits = (Tensor::randn([203, 301], (Kind::Float, Device::Cpu)) * 5.0).to_kind(kind);
+                let expected = plain(&logits, &targets, &weights, 0.2, learn);
+                let mut gradient = logits.copy();
+                let (log_z, nll) = ffi::cross_entropy(&mut gradient, &targets, &weights, 0.2, learn).unwrap();
+                assert!(difference(&log_z, &expected.log_z) < 2e-6);
+                assert!(difference(&nll, &expected.nll) < 2e-6);
+                let expected = if learn { expected.gradient } else { logits };
+                let difference = difference(&gradient, &expected);
+                assert!(difference < tolerance, "{kind:?}, learn {learn}: {difference:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_target_beyond_the_head_is_refused() {
+        let options = (Kind::Float, Device::Cpu);
+        let (targets, weights) = (Tensor::from_slice(&[7_i64]), Tensor::ones([1], options));
+        let error = ffi::cross_entropy(&mut Tensor::zeros([1, 7], options), &targets, &weights, 0.0, true);
+        assert!(error.unwrap_err().to_string().contains("target 7 of 7 tokens"));
+    }
 }

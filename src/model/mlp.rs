@@ -2,7 +2,45 @@
 
 use tch::Tensor;
 
+use crate::ffi;
+
 /// `silu(gate) * up`; all `[N, F]`.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Tensor {
+    if ffi::takes(gate)
+        && let Ok(y) = ffi::swiglu(gate, up)
+    {
+        return y;
+    }
+    plain(gate, up)
+}
+
+/// What the fused function computes, by libtorch's operations.
+fn plain(gate: &Tensor, up: &Tensor) -> Tensor {
     gate.silu() * up
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Kind;
+
+    use super::*;
+    use crate::model::twins::agree;
+
+    #[test]
+    fn the_fused_swiglu_is_the_plain_one() {
+        agree(
+            &[Kind::Float, Kind::BFloat16],
+            &[&[403, 91], &[403, 91]],
+            |x| vec![ffi::swiglu(&x[0], &x[1]).unwrap()],
+            |x| vec![plain(&x[0], &x[1])],
+        );
+    }
+
+    #[test]
+    fn gates_far_from_zero_neither_overflow_nor_lose_their_sign() {
+        let gate = Tensor::from_slice(&[-1e4_f32, -100.0, -20.0, 0.0, 20.0, 100.0, 1e4, f32::NAN]);
+        let up = gate.ones_like();
+        let (found, expected) = (ffi::swiglu(&gate, &up).unwrap(), plain(&gate, &up));
+        assert!(found.allclose(&expected, 1e-5, 1e-7, true), "{found:?} {expected:?}");
+    }
 }

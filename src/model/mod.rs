@@ -16,3 +16,5 @@ pub mod norm;
 pub mod parameters;
 pub mod rope;
 pub mod segments;
+#[cfg(test)]
+mod twins;

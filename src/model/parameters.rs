@@ -3,6 +3,7 @@
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::config::ModelConfig;
+use crate::ffi;
 use crate::hf::names::{self, Init, ParameterSpec};
 
 /// Every parameter of a model; tensors are leaves that require gradients.
@@ -95,10 +96,10 @@ impl Parameters {
         self.tensors.first().map_or(Device::Cpu, Tensor::device)
     }
 
-    /// Forgets every gradient.
+    /// Forgets every gradient; there is none until the next backward.
     pub fn zero_grad(&mut self) {
-        for tensor in &mut self.tensors {
-            tensor.zero_grad();
+        if ffi::forget_gradients(&self.tensors).is_err() {
+            self.tensors.iter_mut().for_each(Tensor::zero_grad);
         }
     }
 }

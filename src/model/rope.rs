@@ -8,6 +8,7 @@ use std::f64::consts::TAU;
 use tch::{Device, Kind, Tensor};
 
 use super::config::{ModelConfig, RopeScaling};
+use crate::ffi;
 
 /// The frequencies of a model.
 #[derive(Debug)]
@@ -44,6 +45,16 @@ impl Rope {
 impl Rotation {
     /// Turns `[N, H, D]` queries or `[N, K, D]` keys.
     pub fn apply(&self, x: &Tensor) -> Tensor {
+        if ffi::takes(x)
+            && let Ok(y) = ffi::rotate(x, &self.cos, &self.sin)
+        {
+            return y;
+        }
+        self.plain(x)
+    }
+
+    /// What the fused function computes, by libtorch's operations.
+    fn plain(&self, x: &Tensor) -> Tensor {
         let halves = x.chunk(2, -1);
         let turned = Tensor::cat(&[&-&halves[1], &halves[0]], -1);
         x * &self.cos + turned * &self.sin
@@ -67,4 +78,26 @@ fn frequencies(config: &ModelConfig) -> Vec<f32> {
         }
     };
     plain.map(|frequency| stretch(frequency) as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::twins::agree;
+
+    #[test]
+    fn the_fused_rotation_is_the_plain_one() {
+        let frequencies = Tensor::from_slice(&(0..16).map(|pair| 0.7_f32.powi(pair)).collect::<Vec<_>>());
+        let rope = Rope { frequencies };
+        let positions = Tensor::arange(403, (Kind::Int64, Device::Cpu)) % 50;
+        agree(
+            &[Kind::Float, Kind::BFloat16],
+            &[&[403, 3, 32]],
+            |x| {
+                let Rotation { cos, sin } = rope.at(&positions, x[0].kind());
+                vec![ffi::rotate(&x[0], &cos, &sin).unwrap()]
+            },
+            |x| vec![rope.at(&positions, Kind::Float).plain(&x[0])],
+        );
+    }
 }

@@ -1,11 +1,16 @@
 //! AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) with fp32 master weights and moments, clipping by the global norm,
 //! and updates that skip themselves where a gradient is not finite. Nothing in a step waits for the device.
 
+use std::ops::Range;
+
 use tch::{Kind, TchError, Tensor};
 
 use crate::ffi::{self, AdamWLists, AdamWNumbers};
 use crate::hf::names::ParameterSpec;
 use crate::model::parameters::Parameters;
+
+/// Elements updated at once: gradients that are not fp32 exist in fp32 only for so many.
+const SPAN: usize = 1 << 26;
 
 /// The optimizer's numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -148,15 +153,18 @@ impl Group {
         numbers: AdamWNumbers,
     ) -> Result<(), TchError> {
         let missing = || TchError::Shape(format!("{} gradients for more parameters", gradients.len()));
-        let mine = self.at.iter().map(|at| gradients.get(*at).ok_or_else(missing)?.f_to_kind(Kind::Float));
-        let gradients = mine.collect::<Result<Vec<_>, _>>()?;
-        let lists = AdamWLists {
-            weights: &self.masters,
-            gradients: &gradients,
-            exp_avgs: &self.exp_avgs,
-            exp_avg_sqs: &self.exp_avg_sqs,
-        };
-        ffi::adamw_step(lists, step, divisor, skipped, numbers)?;
+        for span in self.spans() {
+            let mine = self.at[span.clone()].iter();
+            let mine = mine.map(|at| gradients.get(*at).ok_or_else(missing)?.f_to_kind(Kind::Float));
+            let mine = mine.collect::<Result<Vec<_>, _>>()?;
+            let lists = AdamWLists {
+                weights: &self.masters[span.clone()],
+                gradients: &mine,
+                exp_avgs: &self.exp_avgs[span.clone()],
+                exp_avg_sqs: &self.exp_avg_sqs[span],
+            };
+            ffi::adamw_step(lists, step, divisor, skipped, numbers)?;
+        }
         self.round()
     }
 
@@ -164,5 +172,21 @@ impl Group {
     fn round(&self) -> Result<(), TchError> {
         let reduced = self.parameters.first().is_some_and(|parameter| parameter.kind() != Kind::Float);
         if reduced { ffi::copy_all(&self.parameters, &self.masters) } else { Ok(()) }
+    }
+
+    /// Parameters one after another, as many at a time as [`SPAN`] takes, one at least.
+    fn spans(&self) -> Vec<Range<usize>> {
+        let (mut spans, mut elements): (Vec<Range<usize>>, usize) = (Vec::new(), 0);
+        for (at, parameter) in self.parameters.iter().enumerate() {
+            elements += parameter.numel();
+            match spans.last_mut() {
+                Some(span) if elements <= SPAN => span.end = at + 1,
+                _ => {
+                    spans.push(at..at + 1);
+                    elements = parameter.numel();
+                }
+            }
+        }
+        spans
     }
 }

@@ -27,6 +27,7 @@ use self::step::Engine;
 use self::stop::Stop;
 use crate::checkpoint::State;
 use crate::corpus::loader::Position;
+use crate::ffi;
 use crate::metrics::reporter::{Reporter, Settings};
 use crate::metrics::table;
 use crate::metrics::{Validation, curves, jsonl};
@@ -57,6 +58,7 @@ pub enum Outcome {
 /// Inputs that cannot be read, a checkpoint that does not fit, a disk that refuses, more memory than there is, or losses
 /// that are not finite several steps in a row. Checkpoints already written stay.
 pub fn run(plan: &Plan, options: &Options, stop: &Stop) -> anyhow::Result<Outcome> {
+    ffi::keep_freed_memory();
     let data = Data::open(plan)?;
     let looking = progress::spinner("verifying checkpoints");
     let (checkpoint, passed_over) = start::choose(&options.resume, &plan.output)?;

@@ -1,0 +1,45 @@
+// What a CPU computes between matrix products, as loops over plain memory: each reads its operands once, in the width of
+// the machine it runs on. Sums and exponentials are fp32 whatever the operands are.
+#pragma once
+
+#include <cstdint>
+
+namespace rows {
+
+// A bf16 number: the upper half of an fp32 one.
+struct Bf16 {
+  uint16_t bits;
+};
+
+// One row's RMSNorm of `x`, or of `x + delta`, which then goes to `sum`. Writes `y` and returns 1 / rms.
+float rms_norm(const float *x, const float *delta, const float *weight, float *sum, float *y, int64_t width, float eps);
+float rms_norm(const Bf16 *x, const Bf16 *delta, const Bf16 *weight, Bf16 *sum, Bf16 *y, int64_t width, float eps);
+
+// Its gradient: `dx` from `dy` plus, where given, `dsum`; adds the weight's share to `dweight`.
+void rms_norm_backward(const float *dy, const float *dsum, const float *x, const float *weight, float scale, float *dx,
+                       float *dweight, int64_t width);
+void rms_norm_backward(const Bf16 *dy, const Bf16 *dsum, const Bf16 *x, const Bf16 *weight, float scale, Bf16 *dx,
+                       float *dweight, int64_t width);
+
+// Turns `heads` heads of one token: their first halves with their second, by `direction` times the angle.
+void rotate(const float *x, const float *cos, const float *sin, float *y, int64_t heads, int64_t half, float direction);
+void rotate(const Bf16 *x, const Bf16 *cos, const Bf16 *sin, Bf16 *y, int64_t heads, int64_t half, float direction);
+
+// silu(gate) * up.
+void swiglu(const float *gate, const float *up, float *y, int64_t count);
+void swiglu(const Bf16 *gate, const Bf16 *up, Bf16 *y, int64_t count);
+void swiglu_backward(const float *dy, const float *gate, const float *up, float *dgate, float *dup, int64_t count);
+void swiglu_backward(const Bf16 *dy, const Bf16 *gate, const Bf16 *up, Bf16 *dgate, Bf16 *dup, int64_t count);
+
+// One row of logits: returns log Z; with `gradient` it puts d(weight * (log Z - logit of target + z_loss * log Z^2)) in the
+// logits' place, without the target's term where that is negative. `scratch` holds `width` numbers.
+float cross_entropy(float *logits, float *scratch, int64_t width, int64_t target, float weight, float z_loss,
+                    bool gradient);
+float cross_entropy(Bf16 *logits, float *scratch, int64_t width, int64_t target, float weight, float z_loss,
+                    bool gradient);
+
+// A row's number at `at`.
+float read(const float *row, int64_t at);
+float read(const Bf16 *row, int64_t at);
+
+} // namespace rows
