@@ -20,23 +20,21 @@ pub(super) fn fragment(
     // Places of this fragment that are tokens of the corpus, and one more as the last target.
     let stop = tokens.end.min(start.saturating_add(count)).max(start);
     let beyond = tokens.end.min(start.saturating_add(count + 1)).max(start);
-    corpus.read(start..beyond, &mut batch.tokens)?;
-    let mut next = if beyond > stop { batch.tokens.pop() } else { None };
-    if let Some(end) = end {
-        let filled = (batch.tokens.len() - first) as u64;
-        if filled < count {
-            batch.tokens.push(end);
-        } else {
-            next = next.or(Some(end));
-        }
+    corpus.read(start..stop, &mut batch.tokens)?;
+    // Read again rather than copied: a corpus holds a quarter to a half of the bytes.
+    corpus.read((start + 1).min(beyond)..beyond, &mut batch.targets)?;
+    if beyond == stop && stop > start {
+        batch.targets.push(end.unwrap_or(IGNORE));
+    }
+    if let Some(end) = end.filter(|_| stop - start < count) {
+        batch.tokens.push(end);
+        batch.targets.push(IGNORE);
     }
     let found = batch.tokens.len() - first;
-    batch.targets.extend_from_slice(&batch.tokens[(first + 1).min(batch.tokens.len())..]);
-    batch.targets.extend((found > 0).then(|| next.unwrap_or(IGNORE)));
     // The weight of a target is that of the token it is; the end token has weight 1.
     corpus.read_weights((start + 1).min(beyond)..beyond, &mut batch.weights)?;
     batch.weights.resize(first + found, 1.0);
-    if let (None, Some(last)) = (next, batch.weights[first..].last_mut()) {
+    if let (Some(&IGNORE), Some(last)) = (batch.targets[first..].last(), batch.weights[first..].last_mut()) {
         *last = 0.0;
     }
     batch.positions.extend(0..found as i64);
