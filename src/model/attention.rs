@@ -60,7 +60,7 @@ mod tests {
         let segments = Segments::new(vec![1, 70, 13, 120]);
         let plain = |x: &[Tensor]| vec![by_segment(&x[0], &x[1], &x[2], &segments, None)];
         let fused = |x: &[Tensor]| vec![ffi::attend(&x[0], &x[1], &x[2], segments.lengths()).unwrap()];
-        agree(&[Kind::Float, Kind::BFloat16], &[&[204, 4, 16]; 3], fused, plain);
+        agree(&[Kind::Float, Kind::BFloat16], &[&[204_i64, 4, 16][..]; 3], fused, plain);
     }
 
     #[test]
