@@ -39,7 +39,7 @@ say "4  What continuing from it will do"
 run $bin/hephaestus-train --recipe recipes/quickstart.yaml --dry-run
 
 say "5  Continual pre-training with the agent sources mixed in, stopped half-way"
-run $bin/hephaestus-train --recipe recipes/quickstart.yaml --stop-at 90
+run $bin/hephaestus-train --recipe recipes/quickstart.yaml --stop-at 70
 
 say "6  The same command goes on from there"
 run $bin/hephaestus-train --recipe recipes/quickstart.yaml
