@@ -46,7 +46,7 @@ run $bin/hephaestus-train --recipe recipes/quickstart.yaml
 
 say "7  Back to Hugging Face, and a look at what it says"
 run $bin/hephaestus-export demo/quickstart demo/model --prompt '### API
-torch.add' --tokens 80
+torch.add' --tokens 80 --temperature 0.7
 
 say "Done in $SECONDS s. The model is demo/model, its curves are demo/quickstart/losses.svg and, in TensorBoard,
 .venv/bin/tensorboard --logdir demo"
