@@ -345,6 +345,11 @@ pub fn keep_freed_memory() {
     }
 }
 
+/// What a fused function computed; `None` where it refused, for libtorch's own operations to compute it.
+pub fn fused<T>(function: &'static str, result: Result<T, TchError>) -> Option<T> {
+    result.inspect_err(|error| tracing::debug!(function, %error, "computed by libtorch's operations instead")).ok()
+}
+
 /// The tensor that `call` writes.
 fn made(call: impl FnOnce(*mut *mut Raw) -> *const c_char) -> Result<Tensor, TchError> {
     let mut tensor = ptr::null_mut();

@@ -11,7 +11,8 @@
 //! - [`hf`]: Hugging Face folders: configuration, parameter names, weights.
 //! - [`checkpoint`]: what a run saves, and how it is believed again.
 //! - [`train`]: the loop: one step, validation, stopping and going on.
-//! - [`figures`] and [`progress`]: numbers as people read them, and bars for what takes a while.
+//! - [`figures`], [`progress`] and [`trace`]: numbers as people read them, bars for what takes a while, and what happens
+//!   inside.
 //! - [`ffi`]: the boundary to `native/` and with it to libtorch.
 
 pub mod checkpoint;
@@ -26,4 +27,5 @@ pub mod optim;
 pub mod plan;
 pub mod progress;
 pub mod recipe;
+pub mod trace;
 pub mod train;

@@ -1,5 +1,6 @@
 //! Integration tests: one binary, a module a subject.
 mod corpus;
+mod cuda;
 mod export;
 mod forge;
 mod hf;

@@ -20,12 +20,12 @@ use tch::{Device, Kind, Tensor};
 pub(crate) const FAMILIES: [&str; 5] = ["llama2", "llama31_tied", "mistral_window", "qwen2_bias", "qwen3_qk_norm"];
 
 /// A model loaded from its folder, and what transformers says of it.
-struct Case {
-    name: &'static str,
-    config: ModelConfig,
-    parameters: Parameters,
-    batch: TokenBatch,
-    expected: HashMap<String, Tensor>,
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) config: ModelConfig,
+    pub(crate) parameters: Parameters,
+    pub(crate) batch: TokenBatch,
+    pub(crate) expected: HashMap<String, Tensor>,
 }
 
 /// Runs the reference once for all tests of this process.
@@ -44,15 +44,20 @@ pub(crate) fn folder() -> &'static Path {
 }
 
 fn cases() -> impl Iterator<Item = Case> {
-    FAMILIES.into_iter().map(|name| {
+    cases_on(Device::Cpu)
+}
+
+/// The cases with the model and its batch on `device`; what is expected stays on the CPU.
+pub(crate) fn cases_on(device: Device) -> impl Iterator<Item = Case> {
+    FAMILIES.into_iter().map(move |name| {
         let model = folder().join(name);
         let config = hf::config::read(&model).unwrap();
-        let parameters = hf::import::load(&model, &config, Kind::Float, Device::Cpu).unwrap();
+        let parameters = hf::import::load(&model, &config, Kind::Float, device).unwrap();
         let file = folder().join(format!("{name}.safetensors"));
         let expected: HashMap<_, _> = Tensor::read_safetensors(file).unwrap().into_iter().collect();
         let integers = |key: &str| Vec::<i64>::try_from(&expected[key]).unwrap();
         let batch = packed(&integers("tokens"), &integers("lengths"));
-        let batch = TokenBatch::to_device(&batch, Device::Cpu).unwrap();
+        let batch = TokenBatch::to_device(&batch, device).unwrap();
         Case { name, config, parameters, batch, expected }
     })
 }
@@ -73,12 +78,12 @@ fn packed(tokens: &[i64], lengths: &[i64]) -> Batch {
     batch
 }
 
-fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
+pub(crate) fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
     (a - b).abs().max().double_value(&[])
 }
 
 /// `|a - b| / |b|` in the Euclidean norm.
-fn relative_difference(a: &Tensor, b: &Tensor) -> f64 {
+pub(crate) fn relative_difference(a: &Tensor, b: &Tensor) -> f64 {
     (a - b).norm().double_value(&[]) / b.norm().double_value(&[]).max(1e-12)
 }
 

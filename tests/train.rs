@@ -86,7 +86,7 @@ fn material() -> &'static Path {
 }
 
 /// A private folder with the material and the recipe in it.
-fn workshop() -> TempDir {
+pub(crate) fn workshop() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for name in ["tok", "corpora", "config.json"] {
         let run = Program::new("cp").arg("-r").arg(material().join(name)).arg(folder.path()).status().unwrap();
@@ -103,7 +103,7 @@ fn train(folder: &TempDir) -> Command {
 }
 
 /// Runs to the end; returns stdout and stderr.
-fn succeed(folder: &TempDir, arguments: &[&str]) -> (String, String) {
+pub(crate) fn succeed(folder: &TempDir, arguments: &[&str]) -> (String, String) {
     let run = train(folder).args(arguments).assert().success();
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     (text(&run.get_output().stdout), text(&run.get_output().stderr))
@@ -115,7 +115,7 @@ fn fail(folder: &TempDir, arguments: &[&str]) -> String {
 }
 
 /// The training records of a run by step; a later one of the same step counts.
-fn losses(folder: &TempDir, output: &str) -> BTreeMap<u64, Value> {
+pub(crate) fn losses(folder: &TempDir, output: &str) -> BTreeMap<u64, Value> {
     let text = fs_err::read_to_string(folder.path().join(output).join("metrics.jsonl")).unwrap();
     let records = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let kept = ["loss", "grad_norm", "lr", "tokens", "sources"];
@@ -172,8 +172,8 @@ fn ctrl_c_saves_where_it_stands_and_says_how_to_go_on() {
     let folder = workshop();
     let mut run = Program::new(program("train"));
     run.current_dir(folder.path()).args(["--recipe", "cpt.yaml", "--set", "stages.0.steps=100000"]);
-    let run = run.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    while !folder.path().join("out/step-4").is_dir() {
+    let mut run = run.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    while !folder.path().join("out/step-4").is_dir() && run.try_wait().unwrap().is_none() {
         std::thread::sleep(Duration::from_millis(1));
     }
     assert!(Program::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap().success());
@@ -314,6 +314,21 @@ fn a_resumed_run_refuses_other_data_in_its_place() {
     }
     let err = fail(&folder, &[]);
     assert!(err.contains("corpora/code: source code is not the corpus the run has read from so far"), "{err}");
+}
+
+#[test]
+fn token_ids_beyond_the_model_are_an_error_that_says_how_to_find_them() {
+    let folder = workshop();
+    // Without its manifest a corpus does not say how large its vocabulary is.
+    fs_err::remove_file(folder.path().join("corpora/prose.manifest.json")).unwrap();
+    let tokens = folder.path().join("corpora/prose.bin");
+    let mut bytes = fs_err::read(&tokens).unwrap();
+    let middle = bytes.len() / 4..bytes.len() / 4 * 3;
+    bytes[middle].as_chunks_mut::<2>().0.iter_mut().step_by(7).for_each(|token| *token = 999_u16.to_le_bytes());
+    fs_err::write(&tokens, bytes).unwrap();
+    let err = fail(&folder, &["--set", "data.end_of_document=none"]);
+    assert!(err.contains("a corpus may hold token ids beyond the model's vocabulary: check each with"), "{err}");
+    assert!(!err.contains("panicked"), "{err}");
 }
 
 #[test]

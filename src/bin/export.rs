@@ -13,7 +13,7 @@ use hephaestus::hf::dtype::Dtype;
 use hephaestus::hf::export::{DEFAULT_SHARD, kind_of};
 use hephaestus::model::decoder::Decoder;
 use hephaestus::model::generate::{Sampling, generate};
-use hephaestus::progress;
+use hephaestus::{progress, trace};
 use tch::{Device, Kind};
 
 /// Write a checkpoint as a Hugging Face folder, in the element type asked for, and check that it computes the same.
@@ -43,6 +43,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
+    trace::start();
     match export(&Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -11,6 +11,7 @@ use hephaestus::forge::readers::{BadRecord, Document, Kind, Reader};
 use hephaestus::forge::tokenize::EndOfDocument;
 use hephaestus::forge::vocabulary::Vocabulary;
 use hephaestus::forge::{bpe, inspect, tokenize, verify};
+use hephaestus::trace;
 
 /// Bad records named one by one; the rest are only counted.
 const NAMED: u64 = 20;
@@ -159,6 +160,7 @@ impl ReadingArgs {
 }
 
 fn main() -> ExitCode {
+    trace::start();
     let done = match Cli::parse().command {
         Command::Tokenizer(args) => tokenizer(&args),
         Command::Read(args) => read(&args),

@@ -11,7 +11,7 @@ use hephaestus::plan::{self, Machine};
 use hephaestus::train::start::Resume;
 use hephaestus::train::stop::{INTERRUPTED, Stop};
 use hephaestus::train::{Options, Outcome};
-use hephaestus::{ffi, recipe, train};
+use hephaestus::{ffi, recipe, trace, train};
 
 /// Continue the pre-training of a Hugging Face model on a mixture of corpora, as a recipe says.
 #[derive(Parser)]
@@ -38,6 +38,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
+    trace::start();
     match train(&Cli::parse()) {
         Ok(code) => code,
         Err(error) => {

@@ -52,7 +52,10 @@ pub fn newest(output: &Path) -> Result<(Option<PathBuf>, Vec<Skipped>), Checkpoi
     let mut skipped = Vec::new();
     for (_, folder) in all(output)?.into_iter().rev() {
         match Manifest::read(&folder).and_then(|manifest| manifest.verify(&folder)) {
-            Ok(()) => return Ok((Some(folder), skipped)),
+            Ok(()) => {
+                tracing::debug!(folder = %folder.display(), "verified");
+                return Ok((Some(folder), skipped));
+            }
             Err(reason) => skipped.push(Skipped { folder, reason }),
         }
     }

@@ -49,6 +49,7 @@ pub fn save(output: &Path, contents: &Contents<'_>) -> Result<PathBuf, Checkpoin
         let _ = clear(&hidden);
         return Err(error);
     }
+    tracing::debug!(folder = %folder.display(), step = contents.state.step, "a checkpoint is whole");
     Ok(folder)
 }
 

@@ -11,7 +11,7 @@ use tch::{Kind, Tensor};
 use super::config;
 use super::dtype::Dtype;
 use super::error::HfError;
-use super::import::{INDEX, SINGLE};
+use super::folder::{INDEX, SINGLE};
 use super::{names, tensors};
 use crate::model::config::ModelConfig;
 

@@ -1,9 +1,13 @@
-//! Whether a Hugging Face folder has weights, told by its file names alone.
+//! The weight files of a Hugging Face folder by name, and whether there are any.
 
 use std::path::Path;
 
 use super::error::HfError;
-use super::import::{INDEX, SINGLE};
+
+/// Name of an unsharded weight file.
+pub const SINGLE: &str = "model.safetensors";
+/// Name of the index of sharded weights.
+pub const INDEX: &str = "model.safetensors.index.json";
 
 /// Refuses a folder without weights in safetensors.
 ///

@@ -12,16 +12,11 @@ use serde_json::Value;
 use tch::{Device, Kind};
 
 use super::error::HfError;
-use super::folder;
+use super::folder::{self, INDEX, SINGLE};
 use super::names::{self, ParameterSpec};
 use super::tensors::{Mapped, copy, has_shape, kind_of};
 use crate::model::config::ModelConfig;
 use crate::model::parameters::Parameters;
-
-/// Name of an unsharded weight file.
-pub const SINGLE: &str = "model.safetensors";
-/// Name of the index of sharded weights.
-pub const INDEX: &str = "model.safetensors.index.json";
 
 /// Loads the weights of `folder` as `kind` on `device`.
 ///

@@ -19,7 +19,7 @@ pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, window: O
         let group = q.size()[1] / k.size()[1];
         let spread =
             |x: &Tensor| if group == 1 { x.shallow_clone() } else { x.repeat_interleave_self_int(group, 1, None) };
-        if let Ok(y) = ffi::attend(q, &spread(k), &spread(v), segments.lengths()) {
+        if let Some(y) = ffi::fused("attend", ffi::attend(q, &spread(k), &spread(v), segments.lengths())) {
             return y;
         }
     }

@@ -112,7 +112,7 @@ impl Layer {
 pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
     if ffi::takes(x)
         && x.kind() == Kind::Float
-        && let Ok(y) = ffi::linear(x, weight, bias)
+        && let Some(y) = ffi::fused("linear", ffi::linear(x, weight, bias))
     {
         return y;
     }

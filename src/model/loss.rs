@@ -70,7 +70,8 @@ struct Chunk {
 /// Logits `[R, V]` into the loss and, in their place where that is possible, its gradient.
 fn cross_entropy(mut logits: Tensor, targets: &Tensor, weights: &Tensor, z_loss: f64, learn: bool) -> Chunk {
     if ffi::takes(&logits)
-        && let Ok((log_z, nll)) = ffi::cross_entropy(&mut logits, targets, weights, z_loss, learn)
+        && let Some((log_z, nll)) =
+            ffi::fused("cross_entropy", ffi::cross_entropy(&mut logits, targets, weights, z_loss, learn))
     {
         return Chunk { log_z, nll, gradient: logits };
     }

@@ -7,7 +7,7 @@ use crate::ffi;
 /// `silu(gate) * up`; all `[N, F]`.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Tensor {
     if ffi::takes(gate)
-        && let Ok(y) = ffi::swiglu(gate, up)
+        && let Some(y) = ffi::fused("swiglu", ffi::swiglu(gate, up))
     {
         return y;
     }

@@ -9,7 +9,7 @@ use crate::ffi;
 /// `x` is `[N, C]` or `[N, H, D]`, `weight` is `[C]` or `[D]`.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
     if ffi::takes(x)
-        && let Ok(y) = ffi::rms_norm(x, weight, eps)
+        && let Some(y) = ffi::fused("rms_norm", ffi::rms_norm(x, weight, eps))
     {
         return y;
     }
@@ -19,7 +19,7 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
 /// `x + delta`, and its RMSNorm; all `[N, C]`.
 pub fn add_rms_norm(x: &Tensor, delta: &Tensor, weight: &Tensor, eps: f64) -> (Tensor, Tensor) {
     if ffi::takes(x)
-        && let Ok(both) = ffi::add_rms_norm(x, delta, weight, eps)
+        && let Some(both) = ffi::fused("add_rms_norm", ffi::add_rms_norm(x, delta, weight, eps))
     {
         return both;
     }

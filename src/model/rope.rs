@@ -46,7 +46,7 @@ impl Rotation {
     /// Turns `[N, H, D]` queries or `[N, K, D]` keys.
     pub fn apply(&self, x: &Tensor) -> Tensor {
         if ffi::takes(x)
-            && let Ok(y) = ffi::rotate(x, &self.cos, &self.sin)
+            && let Some(y) = ffi::fused("rotate", ffi::rotate(x, &self.cos, &self.sin))
         {
             return y;
         }

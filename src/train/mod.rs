@@ -214,11 +214,15 @@ impl Run<'_> {
 
 /// What libtorch refused, with what to do about it where that is known.
 fn explained(text: &str) -> anyhow::Error {
-    let memory = ["out of memory", "can't allocate memory", "not enough memory"];
     let error = anyhow!("libtorch: {}", text.lines().next().unwrap_or(text));
-    if memory.iter().any(|words| text.contains(words)) {
+    let says = |words: &[&str]| words.iter().any(|words| text.contains(words));
+    if says(&["out of memory", "can't allocate memory", "not enough memory"]) {
         let advice = "lower batch.micro_sequences, or set model.activation_checkpointing to full";
         return error.context(format!("more memory than the device has: {advice}"));
+    }
+    if says(&["index out of range", "device-side assert"]) {
+        let advice = "check each with `hephaestus-forge verify PREFIX --tokenizer FOLDER`";
+        return error.context(format!("a corpus may hold token ids beyond the model's vocabulary: {advice}"));
     }
     error
 }

@@ -1,0 +1,57 @@
+//! What a CUDA device computes, held against transformers and against the CPU. Without one each test says that it skipped.
+
+use hephaestus::model::decoder::Decoder;
+use tch::{Cuda, Device};
+
+use crate::parity::{cases_on, largest_difference, relative_difference};
+use crate::train::{losses, succeed, workshop};
+
+/// Whether there is a device; says so where there is none.
+fn device(test: &str) -> Option<Device> {
+    if Cuda::is_available() {
+        return Some(Device::Cuda(0));
+    }
+    eprintln!("SKIPPED {test}: libtorch sees no CUDA device");
+    None
+}
+
+#[test]
+fn logits_and_every_gradient_on_a_gpu_are_those_of_transformers() {
+    let Some(device) = device("logits_and_every_gradient_on_a_gpu_are_those_of_transformers") else { return };
+    for mut case in cases_on(device) {
+        for recompute in [false, true] {
+            case.parameters.zero_grad();
+            let decoder = Decoder::new(&case.config, &case.parameters, recompute).unwrap();
+            let logits = tch::no_grad(|| decoder.logits(&case.batch)).to_device(Device::Cpu);
+            let difference = largest_difference(&logits, &case.expected["logits"]);
+            assert!(difference < 1e-4, "{}: logits differ by {difference:e}", case.name);
+            decoder.loss_and_backward(&case.batch, 0.0, 1.0);
+            for (name, parameter) in case.parameters.iter() {
+                let gradient = parameter.grad().to_device(Device::Cpu);
+                let difference = relative_difference(&gradient, &case.expected[&format!("grad.{name}")]);
+                assert!(difference < 1e-4, "{} (recompute {recompute}): {name} differs by {difference:e}", case.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_run_on_a_gpu_has_the_losses_of_the_cpu_and_goes_on_where_it_stopped() {
+    if device("a_run_on_a_gpu_has_the_losses_of_the_cpu_and_goes_on_where_it_stopped").is_none() {
+        return;
+    }
+    let folder = workshop();
+    succeed(&folder, &[]);
+    let loss = |output: &str, step: u64| losses(&folder, output)[&step][0].as_f64().unwrap();
+    for (precision, tolerance) in [("fp32", 1e-4), ("bf16", 2e-2)] {
+        let (output, precision) = (format!("run.output={precision}"), format!("device.precision={precision}"));
+        let gpu = ["--set", "device.kind=cuda", "--set", &precision, "--set", &output];
+        succeed(&folder, &[&gpu[..], &["--stop-at", "5"]].concat());
+        succeed(&folder, &gpu);
+        let output = output.trim_start_matches("run.output=");
+        for step in 1..=12 {
+            let (ours, cpu) = (loss(output, step), loss("out", step));
+            assert!((ours - cpu).abs() < tolerance * cpu, "{output}, step {step}: {ours} on the GPU, {cpu} on the CPU");
+        }
+    }
+}
