@@ -1,6 +1,6 @@
 //! `hephaestus-train`: a recipe into a trained model.
 
-use std::io::Write as _;
+use std::io::{self, ErrorKind, Write as _};
 use std::panic;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,6 +41,10 @@ fn main() -> ExitCode {
     trace::start();
     match train(&Cli::parse()) {
         Ok(code) => code,
+        // The reader of our output has seen enough: `hephaestus-train --print-schema | head`.
+        Err(error) if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe) => {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -49,7 +53,7 @@ fn main() -> ExitCode {
 }
 
 fn train(cli: &Cli) -> anyhow::Result<ExitCode> {
-    let mut out = std::io::stdout();
+    let mut out = io::stdout();
     let Some(path) = cli.recipe.as_deref().filter(|_| !cli.print_schema) else {
         writeln!(out, "{:#}", recipe::schema())?;
         return Ok(ExitCode::SUCCESS);
