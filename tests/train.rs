@@ -308,6 +308,8 @@ fn a_resumed_run_refuses_other_data_in_its_place() {
     succeed(&folder, &["--stop-at", "4"]);
     let err = fail(&folder, &["--set", "data.sequence_length=16"]);
     assert!(err.contains("the run was begun with data.sequence_length 32, the recipe says 16"), "{err}");
+    let err = fail(&folder, &["--set", "data.sources.prose.held_out=30%"]);
+    assert!(err.contains("source prose now makes") && err.contains("held_out back"), "{err}");
     for extension in ["bin", "idx", "manifest.json"] {
         let corpora = folder.path().join("corpora");
         fs_err::copy(corpora.join(format!("prose.{extension}")), corpora.join(format!("code.{extension}"))).unwrap();

@@ -39,6 +39,8 @@ pub struct Drawn {
     pub rows: u64,
     /// Rows since the stage began.
     pub rows_in_stage: u64,
+    /// Rows of one epoch: another number means that documents become rows in another way.
+    pub rows_an_epoch: u64,
     /// The corpus they came from: [`crate::corpus::Corpus::fingerprint`].
     pub fingerprint: String,
 }

@@ -74,6 +74,7 @@ impl Data {
                 let drawn = Drawn {
                     rows: position.drawn[at],
                     rows_in_stage: position.drawn_in_stage[at],
+                    rows_an_epoch: self.sources[at].rows(),
                     fingerprint: fingerprint.clone(),
                 };
                 (source.name.clone(), drawn)
@@ -115,6 +116,15 @@ impl Data {
                      another name in data.sources",
                     source.prefix.display(),
                     source.name
+                );
+            }
+            if drawn.rows_an_epoch != self.sources[at].rows() {
+                bail!(
+                    "source {} now makes {} rows an epoch, and made {} in the run so far, so rows could not be found again: put \
+                     data.packing, data.end_of_document and its held_out back",
+                    source.name,
+                    self.sources[at].rows(),
+                    drawn.rows_an_epoch
                 );
             }
             (position.drawn[at], position.drawn_in_stage[at]) = (drawn.rows, drawn.rows_in_stage);
