@@ -275,6 +275,28 @@ fn transformers_loads_a_checkpoint_and_its_export_and_finds_them_equal() {
 }
 
 #[test]
+fn weights_go_from_hugging_face_into_a_checkpoint_and_back_without_losing_a_bit() {
+    let folder = workshop();
+    let export = |from: &str, to: &str, dtype: &str| {
+        let mut export = Command::new(program("export"));
+        export.current_dir(folder.path()).args([from, to, "--dtype", dtype]).assert().success();
+    };
+    succeed(&folder, &["--stop-at", "2"]);
+    let weights = |name: &str| fs_err::read(folder.path().join(name).join("model.safetensors")).unwrap();
+    // A run in bf16 keeps what is fp32 in its masters.
+    for (stored, precision) in [("fp32", "fp32"), ("bf16", "bf16"), ("fp32", "bf16"), ("bf16", "fp32")] {
+        let name = |what: &str| format!("{what}-{stored}-{precision}");
+        export("out", &name("model"), stored);
+        let from = format!("model={{from: {}}}", name("model"));
+        let output = format!("run.output={}", name("run"));
+        let precision = format!("device.precision={precision}");
+        succeed(&folder, &["--set", &from, "--set", &output, "--set", &precision, "--stop-at", "0"]);
+        export(&name("run"), &name("back"), stored);
+        assert!(weights(&name("model")) == weights(&name("back")), "stored as {stored}, computed in {precision}");
+    }
+}
+
+#[test]
 fn losses_that_are_not_finite_stop_the_run_and_leave_its_checkpoints() {
     let folder = workshop();
     let err = fail(&folder, &["--set", "stages.0.schedule.peak=1e30", "--set", "stages.1.schedule.peak=1e30"]);
