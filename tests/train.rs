@@ -338,6 +338,7 @@ fn a_resumed_run_refuses_other_data_in_its_place() {
     }
     let err = fail(&folder, &[]);
     assert!(err.contains("corpora/code: source code is not the corpus the run has read from so far"), "{err}");
+    succeed(&folder, &["--accept-changed-data"]);
 }
 
 #[test]

@@ -32,6 +32,9 @@ struct Cli {
     /// Stop after this step with a checkpoint, as Ctrl-C would.
     #[arg(long, value_name = "STEP")]
     stop_at: Option<u64>,
+    /// Go on with corpora that have changed since the run began.
+    #[arg(long)]
+    accept_changed_data: bool,
     /// Print the JSON Schema of recipes, for editors.
     #[arg(long)]
     print_schema: bool,
@@ -65,7 +68,8 @@ fn train(cli: &Cli) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let stop = Stop::on_signals()?;
-    let options = Options { resume: cli.resume.clone(), stop_at: cli.stop_at };
+    let options =
+        Options { resume: cli.resume.clone(), stop_at: cli.stop_at, accept_changed_data: cli.accept_changed_data };
     match caught(|| train::run(&plan, &options, &stop))? {
         Outcome::Finished(checkpoint) => {
             writeln!(out, "finished: {}", checkpoint.display())?;

@@ -82,11 +82,12 @@ impl Data {
             .collect()
     }
 
-    /// The position that `state` describes, in terms of `plan`.
+    /// The position that `state` describes, in terms of `plan`. With `accept_changes` a corpus may be another than the one
+    /// the run has read from so far, or make other rows: it then goes on after as many rows.
     ///
     /// # Errors
     /// A plan that reads its corpora in another way than the run did so far, or other corpora under the same names.
-    pub fn position(&self, plan: &Plan, state: &State) -> anyhow::Result<Position> {
+    pub fn position(&self, plan: &Plan, state: &State, accept_changes: bool) -> anyhow::Result<Position> {
         if state.seed != plan.seed {
             bail!(
                 "the run was begun with run.seed {}, the recipe says {}: the order of the data would change; set it back",
@@ -110,18 +111,18 @@ impl Data {
         (position.step, position.stage, position.stage_step) = (state.step, stage, state.stage_step);
         for (at, (source, fingerprint)) in plan.data.sources.iter().zip(&self.fingerprints).enumerate() {
             let Some(drawn) = state.sources.get(&source.name) else { continue };
-            if drawn.fingerprint != *fingerprint {
+            if !accept_changes && drawn.fingerprint != *fingerprint {
                 bail!(
-                    "{}: source {} is not the corpus the run has read from so far: put that one back, or give this one \
-                     another name in data.sources",
+                    "{}: source {} is not the corpus the run has read from so far: put that one back, give this one another \
+                     name in data.sources, or accept it with --accept-changed-data",
                     source.prefix.display(),
                     source.name
                 );
             }
-            if drawn.rows_an_epoch != self.sources[at].rows() {
+            if !accept_changes && drawn.rows_an_epoch != self.sources[at].rows() {
                 bail!(
                     "source {} now makes {} rows an epoch, and made {} in the run so far, so rows could not be found again: put \
-                     data.packing, data.end_of_document and its held_out back",
+                     data.packing, data.end_of_document and its held_out back, or accept it with --accept-changed-data",
                     source.name,
                     self.sources[at].rows(),
                     drawn.rows_an_epoch

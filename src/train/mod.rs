@@ -41,6 +41,8 @@ pub struct Options {
     pub resume: Resume,
     /// Stop after this step with a checkpoint, as if interrupted.
     pub stop_at: Option<u64>,
+    /// Go on also where a corpus is another than the run has read from so far.
+    pub accept_changed_data: bool,
 }
 
 /// How a run ended.
@@ -65,7 +67,7 @@ pub fn run(plan: &Plan, options: &Options, stop: &Stop) -> anyhow::Result<Outcom
     drop(looking);
     let state = checkpoint.as_deref().map(|folder| start::state(plan, folder)).transpose()?;
     let position = match &state {
-        Some(state) => data.position(plan, state)?,
+        Some(state) => data.position(plan, state, options.accept_changed_data)?,
         None => Position::start(plan.data.sources.len()),
     };
     save::check_room(plan)?;
