@@ -11,7 +11,7 @@ fn device(test: &str) -> Option<Device> {
     if Cuda::is_available() {
         return Some(Device::Cuda(0));
     }
-    eprintln!("SKIPPED {test}: libtorch sees no CUDA device");
+    crate::skipped(test, "libtorch sees no CUDA device");
     None
 }
 

@@ -225,7 +225,8 @@ fn ids_are_those_of_the_python_tokenizers() {
     let text = match fs_err::read_to_string(&shared) {
         Ok(text) => text.chars().take(200_000).collect(),
         Err(_) => {
-            eprintln!("skipped: {} is absent, so made-up text stands in for it", shared.display());
+            let why = format!("{} is absent, made-up text stands in for it", shared.display());
+            crate::skipped("ids_are_those_of_the_python_tokenizers on real text", &why);
             sentences(2000)
         }
     };
@@ -254,7 +255,8 @@ assert "<|call|>" in tokenizer.all_special_tokens, tokenizer.all_special_tokens
 fn a_published_tokenizer_gives_its_own_ids() {
     let tokenizer = Path::new(SHARED).join("tokenizers/gpt2");
     if !tokenizer.is_dir() {
-        eprintln!("skipped: {} is absent", tokenizer.display());
+        let why = format!("{} is absent", tokenizer.display());
+        crate::skipped("a_published_tokenizer_gives_its_own_ids", &why);
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -363,7 +363,7 @@ fn a_full_disk_loses_nothing_that_was_saved() {
     fs_err::create_dir(&disk).unwrap();
     let mount = Program::new("mount").args(["-t", "tmpfs", "-o", "size=600k", "tmpfs"]).arg(&disk).output();
     if !mount.is_ok_and(|run| run.status.success()) {
-        eprintln!("SKIPPED a_full_disk_loses_nothing_that_was_saved: mounting a small tmpfs needs root");
+        crate::skipped("a_full_disk_loses_nothing_that_was_saved", "mounting a small tmpfs needs root");
         return;
     }
     struct Unmount(PathBuf);
