@@ -1,4 +1,5 @@
-//! Which checkpoints stay: the newest few, and each whose step is a multiple of a number.
+//! Which checkpoints stay: the newest few, and each whose step is a multiple of a number; and what a run that was killed
+//! while it wrote or removed one left behind.
 
 use std::path::Path;
 
@@ -26,6 +27,27 @@ pub fn prune(output: &Path, keep_last: usize, keep_every: Option<u64>) -> Result
     Ok(())
 }
 
+/// Clears what a killed run left half-written or half-removed. A checkpoint that had stepped aside for one of the same step,
+/// which then never got its name, gets its own back. No other run may be writing to `output`.
+///
+/// # Errors
+/// A folder that cannot be read, renamed or removed.
+pub fn clear_leftovers(output: &Path) -> Result<(), CheckpointError> {
+    for entry in fs_err::read_dir(output)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix(".step-"));
+        let Some((step, ending)) = name.and_then(|name| name.rsplit_once('.')) else { continue };
+        let Ok(step) = step.parse() else { continue };
+        let folder = find::folder(output, step);
+        match ending {
+            "replaced" if !folder.exists() => fs_err::rename(&path, folder)?,
+            "replaced" | "writing" | "removing" => fs_err::remove_dir_all(&path)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,5 +66,19 @@ mod tests {
         assert_eq!(left(2, Some(20)), [20, 40, 50]);
         assert_eq!(left(0, None), [50]);
         assert_eq!(fs_err::read_dir(output.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_run_left_goes_and_a_checkpoint_that_stepped_aside_comes_back() {
+        let output = tempfile::tempdir().unwrap();
+        let names = [".step-4.writing", ".step-5.removing", ".step-6.replaced", "step-7", ".step-7.replaced", ".other"];
+        for name in names {
+            fs_err::create_dir_all(output.path().join(name).join("model")).unwrap();
+        }
+        clear_leftovers(output.path()).unwrap();
+        let left = fs_err::read_dir(output.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut left: Vec<_> = left.map(|name| name.into_string().unwrap()).collect();
+        left.sort_unstable();
+        assert_eq!(left, [".other", "step-6", "step-7"]);
     }
 }

@@ -25,7 +25,7 @@ use self::save::Saver;
 use self::start::Resume;
 use self::step::Engine;
 use self::stop::Stop;
-use crate::checkpoint::State;
+use crate::checkpoint::{State, retention};
 use crate::corpus::loader::Position;
 use crate::ffi;
 use crate::metrics::reporter::{Reporter, Settings};
@@ -62,6 +62,10 @@ pub enum Outcome {
 pub fn run(plan: &Plan, options: &Options, stop: &Stop) -> anyhow::Result<Outcome> {
     ffi::keep_freed_memory();
     let data = Data::open(plan)?;
+    save::check_room(plan)?;
+    fs_err::create_dir_all(&plan.output)?;
+    let _alone = save::lock(&plan.output)?;
+    retention::clear_leftovers(&plan.output)?;
     let looking = progress::spinner("verifying checkpoints");
     let (checkpoint, passed_over) = start::choose(&options.resume, &plan.output)?;
     drop(looking);
@@ -70,9 +74,6 @@ pub fn run(plan: &Plan, options: &Options, stop: &Stop) -> anyhow::Result<Outcom
         Some(state) => data.position(plan, state, options.accept_changed_data)?,
         None => Position::start(plan.data.sources.len()),
     };
-    save::check_room(plan)?;
-    fs_err::create_dir_all(&plan.output)?;
-    let _alone = save::lock(&plan.output)?;
     let mut reporter = Reporter::open(&Settings {
         output: &plan.output,
         name: &plan.name,
