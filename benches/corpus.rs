@@ -13,13 +13,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
-use hephaestus::corpus::batch::Batch;
-use hephaestus::corpus::format::{MAGIC, TokenType};
-use hephaestus::corpus::loader::{Loader, LoaderSettings, Position, Stage, key};
-use hephaestus::corpus::permutation::mix;
-use hephaestus::corpus::source::{Settings, Source};
-use hephaestus::corpus::{ManifestInfo, Writer};
-use hephaestus::recipe::sections::Packing;
+use hephaestus_core::corpus::batch::Batch;
+use hephaestus_core::corpus::format::{MAGIC, TokenType};
+use hephaestus_core::corpus::loader::{Loader, LoaderSettings, Position, Stage, key};
+use hephaestus_core::corpus::permutation::mix;
+use hephaestus_core::corpus::source::{Packing, Settings, Source};
+use hephaestus_core::corpus::{ManifestInfo, Writer};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 

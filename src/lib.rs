@@ -5,7 +5,6 @@
 //! - [`recipe`]: what the user wrote, checked key by key.
 //! - [`plan`]: recipe, model, corpora and machine resolved into one plan.
 //! - [`corpus`]: the token corpus on disk, and the rows that training reads from it.
-//! - [`forge`]: documents into corpora: readers, tokenizer training, tokenizing, inspection.
 //! - [`model`]: one decoder for the Llama family.
 //! - [`optim`]: the optimizer, and the learning rate as a function of the step.
 //! - [`hf`]: Hugging Face folders: configuration, parameter names, weights.
@@ -16,16 +15,13 @@
 //! - [`ffi`]: the boundary to `native/` and with it to libtorch.
 
 pub mod checkpoint;
-pub mod corpus;
 pub mod ffi;
-pub mod figures;
-pub mod forge;
 pub mod hf;
 pub mod metrics;
 pub mod model;
 pub mod optim;
 pub mod plan;
-pub mod progress;
 pub mod recipe;
-pub mod trace;
 pub mod train;
+
+pub use hephaestus_core::{corpus, figures, progress, trace};

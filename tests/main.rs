@@ -2,7 +2,6 @@
 mod corpus;
 mod cuda;
 mod export;
-mod forge;
 mod hf;
 mod metrics;
 mod native;

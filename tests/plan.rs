@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use hephaestus::corpus::format::{TokenType, path_of};
 use hephaestus::corpus::{Corpus, ManifestInfo, Writer};
-use hephaestus::forge::vocabulary::Vocabulary;
 use hephaestus::plan::{self, Compute, Machine, Plan, Weights};
-use hephaestus::recipe::{self, load};
+use hephaestus::recipe;
+use hephaestus_core::vocabulary::Vocabulary;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -100,7 +100,7 @@ fn cpu() -> Machine {
 fn resolve(folder: &TempDir, overrides: &[&str], machine: &Machine) -> Result<Plan, String> {
     let here = folder.path().display().to_string();
     let overrides: Vec<String> = overrides.iter().map(|text| text.replace("FOLDER", &here)).collect();
-    let loaded = load::parse(&RECIPE.replace("FOLDER", &here), Path::new("cpt.yaml"), &overrides)
+    let loaded = recipe::parse(&RECIPE.replace("FOLDER", &here), Path::new("cpt.yaml"), &overrides)
         .unwrap_or_else(|problems| panic!("{problems}"));
     plan::resolve(&loaded, machine).map_err(|error| error.to_string().replace(&here, "FOLDER"))
 }
@@ -273,7 +273,7 @@ fn the_device_is_cuda_where_there_is_one_and_the_resolved_recipe_loads_again() {
     let plan = resolve(&folder, &[], &machine).unwrap();
     assert_eq!((plan.device.compute, plan.notes.device.as_str()), (Compute::Cuda(0), "NVIDIA H100 80GB HBM3, 85.0 GB"));
     assert_eq!(resolve(&folder, &["device.kind=cpu"], &machine).unwrap().device.compute, Compute::Cpu);
-    let again = load::parse(&plan.resolved_recipe, Path::new("resolved.yaml"), &[]).unwrap();
+    let again = recipe::parse(&plan.resolved_recipe, Path::new("resolved.yaml"), &[]).unwrap();
     assert_eq!(again.recipe.tokenizer, Some(folder.path().join("base")));
     assert_eq!(plan::resolve(&again, &machine).unwrap().resolved_recipe, plan.resolved_recipe);
     assert!(!folder.path().join("out").exists());

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use hephaestus::recipe;
 use hephaestus::recipe::quantity::{Count, Interval, Part};
-use hephaestus::recipe::{self, load};
 use proptest::prelude::*;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -32,7 +32,7 @@ stages:
 
 fn refused(text: &str, overrides: &[&str]) -> String {
     let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
-    match load::parse(text, Path::new("cpt.yaml"), &overrides) {
+    match recipe::parse(text, Path::new("cpt.yaml"), &overrides) {
         Ok(_) => panic!("accepted with {overrides:?}:\n{text}"),
         Err(problems) => problems.to_string(),
     }
@@ -138,7 +138,7 @@ fn overrides_reach_any_key_also_in_sections_that_are_not_written() {
         "checkpoint.every=30m",
     ]
     .map(str::to_owned);
-    let loaded = load::parse(SOUND, Path::new("cpt.yaml"), &overrides).unwrap();
+    let loaded = recipe::parse(SOUND, Path::new("cpt.yaml"), &overrides).unwrap();
     let recipe = loaded.recipe;
     assert_eq!((recipe.data.sequence_length, recipe.batch.tokens), (Count(1000), Some(Count(16_000))));
     assert_eq!((recipe.stages[0].steps, recipe.stages[0].tokens), (Some(Count(10)), None));
@@ -165,10 +165,10 @@ fn a_recipe_written_with_its_defaults_loads_as_the_same_recipe() {
     }
     for text in texts {
         let recipe =
-            load::parse(&text, Path::new("cpt.yaml"), &[]).unwrap_or_else(|problems| panic!("{problems}")).recipe;
+            recipe::parse(&text, Path::new("cpt.yaml"), &[]).unwrap_or_else(|problems| panic!("{problems}")).recipe;
         let written = recipe::to_yaml(&recipe);
         assert!(written.contains("max_skipped: 5") && written.contains("beta1:"), "{written}");
-        let again = load::parse(&written, Path::new("again.yaml"), &[])
+        let again = recipe::parse(&written, Path::new("again.yaml"), &[])
             .unwrap_or_else(|problems| panic!("{problems}\n{written}"));
         assert_eq!(again.recipe, recipe);
         assert_eq!(recipe::to_yaml(&again.recipe), written);
@@ -181,7 +181,7 @@ fn scalars_mean_what_their_key_says() {
         .replace("name: demo", "name: no")
         .replace("warmup: 1%", "warmup: 50M tokens")
         .replace("path: corpus/agent", "path: 7");
-    let recipe = load::parse(&text, Path::new("cpt.yaml"), &[]).unwrap().recipe;
+    let recipe = recipe::parse(&text, Path::new("cpt.yaml"), &[]).unwrap().recipe;
     assert_eq!((recipe.run.name.as_str(), recipe.stages[0].schedule.warmup), ("no", Part::Tokens(50_000_000)));
     assert_eq!(recipe.data.sources["agent"].path, Path::new("7"));
 }
@@ -200,8 +200,8 @@ proptest! {
             format!("checkpoint.every={seconds}s"),
             format!("data.sources.code.held_out={held_out}"),
         ];
-        let recipe = load::parse(SOUND, Path::new("cpt.yaml"), &overrides).unwrap().recipe;
-        let again = load::parse(&recipe::to_yaml(&recipe), Path::new("again.yaml"), &[]).unwrap().recipe;
+        let recipe = recipe::parse(SOUND, Path::new("cpt.yaml"), &overrides).unwrap().recipe;
+        let again = recipe::parse(&recipe::to_yaml(&recipe), Path::new("again.yaml"), &[]).unwrap().recipe;
         prop_assert_eq!(again, recipe);
     }
 
@@ -214,7 +214,7 @@ proptest! {
     ) {
         let rest = SOUND.get(cut + skip..).unwrap_or_default();
         let text = format!("{}{insert}{rest}", &SOUND[..cut]);
-        if let Err(problems) = load::parse(&text, Path::new("cpt.yaml"), &[override_]) {
+        if let Err(problems) = recipe::parse(&text, Path::new("cpt.yaml"), &[override_]) {
             prop_assert!(!problems.all().is_empty());
         }
     }

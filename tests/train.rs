@@ -8,6 +8,9 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use assert_cmd::Command;
+use hephaestus_forge::readers::{Kind, Reader};
+use hephaestus_forge::recipe::Input;
+use hephaestus_forge::{bpe, tokenize};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -46,7 +49,6 @@ device: { kind: cpu, precision: fp32, threads: 1 }
 
 fn program(name: &str) -> PathBuf {
     match name {
-        "forge" => env!("CARGO_BIN_EXE_hephaestus-forge").into(),
         "export" => env!("CARGO_BIN_EXE_hephaestus-export").into(),
         _ => env!("CARGO_BIN_EXE_hephaestus-train").into(),
     }
@@ -72,13 +74,19 @@ fn material() -> &'static Path {
         fs_err::write(folder.path().join("prose.jsonl"), prose.collect::<String>()).unwrap();
         fs_err::write(folder.path().join("code.jsonl"), code.collect::<String>()).unwrap();
         fs_err::write(folder.path().join("config.json"), CONFIG).unwrap();
-        let forge = |arguments: &[&str]| {
-            Command::new(program("forge")).current_dir(folder.path()).args(arguments).assert().success();
-        };
-        forge(&["tokenizer", "prose.jsonl", "code.jsonl", "--reader", "jsonl", "--vocab-size", "320", "-o", "tok"]);
+        let path = |name: &str| folder.path().join(name);
+        let input = |name: &str| Reader::new(Input::new(Kind::Jsonl, &[path(&format!("{name}.jsonl"))]));
+        let settings = bpe::Settings { vocab_size: 320, special: Vec::new(), max_bytes: 1 << 20, strict: true };
+        bpe::train(&[input("prose"), input("code")], &path("tok"), &settings, &mut |_| {}).unwrap();
         for name in ["prose", "code"] {
-            let (input, output) = (format!("{name}.jsonl"), format!("corpora/{name}"));
-            forge(&["tokenize", &input, "--reader", "jsonl", "--tokenizer", "tok", "-o", &output]);
+            let settings = tokenize::Settings {
+                tokenizer: path("tok"),
+                output: path(&format!("corpora/{name}")),
+                source: name.to_owned(),
+                end_of_document: tokenize::EndOfDocument::Auto,
+                strict: true,
+            };
+            tokenize::tokenize(&input(name), &settings, &mut |_| {}).unwrap();
         }
         folder
     });

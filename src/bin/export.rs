@@ -7,13 +7,13 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use clap::Parser;
 use hephaestus::checkpoint::{self, CheckpointError, find};
-use hephaestus::forge::vocabulary::Vocabulary;
 use hephaestus::hf;
 use hephaestus::hf::dtype::Dtype;
 use hephaestus::hf::export::{DEFAULT_SHARD, kind_of};
 use hephaestus::model::decoder::Decoder;
 use hephaestus::model::generate::{Sampling, generate};
 use hephaestus::{progress, trace};
+use hephaestus_core::vocabulary::Vocabulary;
 use tch::{Device, Kind};
 
 /// Write a checkpoint as a Hugging Face folder, in the element type asked for, and check that it computes the same.

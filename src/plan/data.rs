@@ -8,9 +8,9 @@ use super::{DataPlan, ModelPlan, SourcePlan};
 use crate::corpus::format::path_of;
 use crate::corpus::source::{self, Settings};
 use crate::corpus::{Corpus, CorpusError};
-use crate::forge::vocabulary::VocabularyError;
 use crate::recipe::Recipe;
 use crate::recipe::sections::Source;
+use hephaestus_core::vocabulary::VocabularyError;
 
 /// Documents looked at, at either end of a corpus.
 const LOOKED_AT: u64 = 4;

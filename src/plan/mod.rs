@@ -21,10 +21,11 @@ pub use machine::Machine;
 pub use resolve::{PlanError, resolve};
 pub use show::show;
 
+use crate::corpus::source::Packing;
 use crate::model::config::ModelConfig;
 use crate::optim::schedule::Schedule;
 use crate::recipe::quantity::Interval;
-use crate::recipe::sections::{Optimizer, Packing};
+use crate::recipe::sections::Optimizer;
 
 /// Everything a run does, decided.
 #[derive(Clone, Debug)]

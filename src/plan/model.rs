@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use super::findings::Findings;
 use super::{ModelPlan, Weights};
-use crate::forge::vocabulary::Vocabulary;
 use crate::hf;
 use crate::recipe::Recipe;
 use crate::recipe::sections::Recompute;
+use hephaestus_core::vocabulary::Vocabulary;
 
 /// Moments of the optimizer, in a checkpoint of this trainer.
 const MOMENTS: &str = "optimizer.safetensors";

@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 
 use super::memory::{checkpoint, estimate};
 use super::{Arithmetic, DataPlan, Plan, StagePlan, Weights};
+use crate::corpus::source::Packing;
 use crate::figures::{size, thousands};
 use crate::hf::names;
 use crate::model::config::{Family, ModelConfig};
 use crate::optim::schedule::{Decay, Settings, Shape};
 use crate::recipe::quantity::Interval;
-use crate::recipe::sections::Packing;
 
 /// Columns between a line's name and what it says.
 const NAMES: usize = 14;

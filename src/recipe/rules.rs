@@ -1,6 +1,7 @@
 //! What keys of a recipe owe each other, as far as the recipe alone can tell.
 
-use super::check::or;
+use hephaestus_core::settings::or;
+
 use super::problem::{Positions, Problem, nearest};
 use super::sections::{Recipe, Schedule, ScheduleKind, Stage, Start};
 

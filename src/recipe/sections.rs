@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use hephaestus_core::corpus::source::Packing;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -109,17 +110,6 @@ pub struct Data {
     pub end_of_document: String,
     /// The corpora by name.
     pub sources: BTreeMap<String, Source>,
-}
-
-/// How documents become rows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Packing {
-    /// One after another, cut every `sequence_length` tokens: nothing is lost, documents cross rows.
-    #[default]
-    Split,
-    /// Documents kept whole where they fit, each in the row that it fills best (Ding et al. 2024, arXiv 2404.10830).
-    BestFit,
 }
 
 /// One corpus.

@@ -1,0 +1,442 @@
+//! The batches of optimizer steps, read ahead in the background.
+//!
+//! Every worker follows the whole order and reads each n-th step of it, so workers share nothing and steps come out in
+//! order. A worker that has read as far ahead as it may waits until a step is taken.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::CorpusError;
+use super::batch::Batch;
+pub use super::order::{Position, Stage, key};
+use super::order::{Steps, place};
+use super::source::Source;
+
+/// Most workers. One keeps several GPUs fed; more shorten the first steps and the waits for a slow disk.
+const WORKERS: usize = 4;
+
+/// What a loader reads.
+#[derive(Clone, Debug)]
+pub struct LoaderSettings {
+    /// The sources.
+    pub sources: Arc<Vec<Source>>,
+    /// The [`key`] of each source.
+    pub keys: Vec<u64>,
+    /// The stages, all of them.
+    pub stages: Vec<Stage>,
+    /// Rows a step, over all ranks.
+    pub rows: u64,
+    /// Rows a micro-batch.
+    pub micro_rows: u64,
+    /// This process among all that train together.
+    pub rank: u64,
+    /// How many these are.
+    pub world: u64,
+    /// Steps read ahead, rounded up to a multiple of the workers.
+    pub prefetch: usize,
+}
+
+/// What one rank computes in one step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepBatch {
+    /// Its micro-batches.
+    pub micro: Vec<Batch>,
+    /// Sum of the loss weights over the rows of all ranks.
+    pub trained: f64,
+    /// The position after this step.
+    pub position: Position,
+}
+
+/// Gives one step after another; dropping it ends its threads.
+#[derive(Debug)]
+pub struct Loader {
+    /// What each worker reads, in turns; emptied to end the workers.
+    steps: Vec<Receiver<Result<StepBatch, CorpusError>>>,
+    /// Where each worker takes emptied batches from.
+    spares: Vec<Sender<Batch>>,
+    workers: Vec<JoinHandle<()>>,
+    stopping: Arc<AtomicBool>,
+    taken: u64,
+    left: u64,
+    waited: Duration,
+}
+
+impl Loader {
+    /// Begins to read the steps that follow `from`.
+    ///
+    /// # Errors
+    /// Settings that contradict each other, a source that has no rows though a stage asks for some, or no threads.
+    pub fn start(settings: LoaderSettings, from: Position) -> Result<Self, CorpusError> {
+        check(&settings, &from)?;
+        let steps = Steps::new(&settings.stages, settings.rows, from)?;
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let count = settings.prefetch.clamp(1, cores.min(WORKERS));
+        // A worker holds one step in its hands besides those in its channel.
+        let ahead = settings.prefetch.max(1).div_ceil(count) - 1;
+        let (settings, stopping, left) = (Arc::new(settings), Arc::new(AtomicBool::new(false)), steps.left());
+        let mut loader = Self {
+            steps: Vec::new(),
+            spares: Vec::new(),
+            workers: Vec::new(),
+            stopping,
+            taken: 0,
+            left,
+            waited: Duration::ZERO,
+        };
+        for number in 0..count {
+            let ((sender, receiver), (spare, spares)) = (sync_channel(ahead), channel());
+            let (settings, stopping) = (Arc::clone(&settings), Arc::clone(&loader.stopping));
+            let worker = Worker { settings, steps: steps.clone(), every: count, number, spares, stopping };
+            let thread = thread::Builder::new().name(format!("loader-{number}"));
+            loader.workers.push(thread.spawn(move || worker.run(&sender))?);
+            loader.steps.push(receiver);
+            loader.spares.push(spare);
+        }
+        Ok(loader)
+    }
+
+    /// Takes batches back that are done with, to read into them again: fresh memory costs more than what is read.
+    pub fn recycle(&self, step: StepBatch) {
+        let workers = self.spares.len() as u64;
+        // To the worker whose step it was, if it was the last one taken; in any case to all in turns.
+        let spares = &self.spares[(self.taken.wrapping_sub(1) % workers) as usize];
+        for batch in step.micro {
+            // A worker that has ended needs none.
+            let _ = spares.send(batch);
+        }
+    }
+
+    /// How long [`Self::next`] has waited for data, so far.
+    #[must_use]
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+}
+
+impl Iterator for Loader {
+    type Item = Result<StepBatch, CorpusError>;
+
+    /// The next step; `None` after the last one, and after an error.
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left == 0 {
+            return None;
+        }
+        let asked = Instant::now();
+        let step = self.steps[(self.taken % self.steps.len() as u64) as usize].recv();
+        self.waited += asked.elapsed();
+        // A worker sends every step of its own, unless it panicked.
+        let died = || CorpusError::Order { reason: format!("the worker that reads step {} died", self.taken) };
+        let step = step.unwrap_or_else(|_| Err(died()));
+        self.taken += 1;
+        self.left = if step.is_ok() { self.left - 1 } else { 0 };
+        Some(step)
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.steps.clear();
+        for worker in self.workers.drain(..) {
+            // A panic of a worker was seen as an error by whoever asked for its step.
+            let _ = worker.join();
+        }
+    }
+}
+
+/// Refuses settings that contradict each other.
+fn check(settings: &LoaderSettings, from: &Position) -> Result<(), CorpusError> {
+    let LoaderSettings { sources, keys, rows, micro_rows, rank, world, .. } = settings;
+    let refuse = |reason: String| Err(CorpusError::Order { reason });
+    if *rows == 0 || *micro_rows == 0 || rank >= world {
+        return refuse(format!("{rows} rows a step in micro-batches of {micro_rows} for rank {rank} of {world}"));
+    }
+    if keys.len() != sources.len() || from.drawn.len() != sources.len() {
+        let (sources, keys, drawn) = (sources.len(), keys.len(), from.drawn.len());
+        return refuse(format!("{sources} sources, {keys} keys and {drawn} counts: expected as many of each"));
+    }
+    for (number, stage) in settings.stages.iter().enumerate().skip(from.stage) {
+        let empty = sources.iter().zip(&stage.shares).find(|(source, share)| **share > 0.0 && source.rows() == 0);
+        if let Some((source, share)) = empty.filter(|_| stage.steps > 0) {
+            let reason = format!("no document to train on, and stage {number} takes a share of {share} from it");
+            return Err(CorpusError::Invalid { file: source.corpus().path().to_owned(), reason });
+        }
+    }
+    Ok(())
+}
+
+/// Reads each `every`-th step, `number` first.
+struct Worker {
+    settings: Arc<LoaderSettings>,
+    steps: Steps,
+    every: usize,
+    number: usize,
+    spares: Receiver<Batch>,
+    stopping: Arc<AtomicBool>,
+}
+
+impl Worker {
+    fn run(mut self, steps: &SyncSender<Result<StepBatch, CorpusError>>) {
+        let mut rows = Vec::new();
+        for turn in (0..self.every).cycle() {
+            rows.clear();
+            if !self.steps.draw(|source, drawn| rows.push((source, drawn))) {
+                return;
+            }
+            if turn == self.number {
+                let Some(step) = self.step(&rows).transpose() else { return };
+                let last = step.is_err();
+                if steps.send(step).is_err() || last {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Reads the rows of a step; `None` when the loader is dropped meanwhile.
+    fn step(&self, rows: &[(usize, u64)]) -> Result<Option<StepBatch>, CorpusError> {
+        let LoaderSettings { sources, keys, micro_rows, rank, world, .. } = &*self.settings;
+        let slice = |rank: u64| (u128::from(rank) * rows.len() as u128 / u128::from(*world)) as usize;
+        let own = slice(*rank)..slice(*rank + 1);
+        let (mut micro, mut trained, mut others) = (Vec::<Batch>::new(), 0.0, Batch::default());
+        for (number, (source, drawn)) in rows.iter().enumerate() {
+            if self.stopping.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            let batch = if own.contains(&number) {
+                if ((number - own.start) as u64).is_multiple_of(*micro_rows) {
+                    let rows = (*micro_rows as usize).min(own.end - number);
+                    micro.push(self.batch(rows, sources[*source].length()));
+                }
+                micro.last_mut().unwrap_or(&mut others)
+            } else {
+                // The rows of other ranks are read for their weights alone: a rank's reading grows with the whole batch.
+                others.clear();
+                &mut others
+            };
+            let before = batch.weights.len();
+            let rows = sources[*source].rows();
+            sources[*source].row(place(rows, keys[*source], *drawn), batch)?;
+            batch.sources.push(*source as u16);
+            // Row by row, so that the sum is the same to the last bit for every world size and micro-batch.
+            trained += sum(&batch.weights[before..]);
+        }
+        Ok(Some(StepBatch { micro, trained, position: self.steps.position().clone() }))
+    }
+
+    /// An empty batch for `rows` rows.
+    fn batch(&self, rows: usize, length: usize) -> Batch {
+        let spare = self.spares.try_recv().ok();
+        spare.map_or_else(
+            || Batch::with_capacity(rows, length),
+            |mut spare| {
+                spare.clear();
+                spare
+            },
+        )
+    }
+}
+
+/// The sum of loss weights, always added in the same order: in eight columns, so that the processor adds eight at a time.
+fn sum(weights: &[f32]) -> f64 {
+    let (rows, rest) = weights.as_chunks::<8>();
+    let mut columns = [0.0_f64; 8];
+    for row in rows {
+        columns.iter_mut().zip(row).for_each(|(column, weight)| *column += f64::from(*weight));
+    }
+    columns.iter().sum::<f64>() + rest.iter().map(|weight| f64::from(*weight)).sum::<f64>()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::corpus::sample;
+    use crate::corpus::source::Packing;
+    use crate::corpus::source::Settings;
+
+    fn source(lengths: &[usize], weights: Option<&[u8]>, held_out: f64) -> Source {
+        let (_folder, prefix) = sample::corpus(lengths, weights);
+        let settings = Settings { held_out, packing: Packing::Split, length: 16, end: Some(1), document_mask: true };
+        Source::open(&prefix, &settings).unwrap()
+    }
+
+    fn stage(steps: u64, shares: &[f64]) -> Stage {
+        Stage { steps, shares: shares.to_vec() }
+    }
+
+    /// Two sources of 25 and 50 rows, two stages; 12 rows a step.
+    fn settings() -> LoaderSettings {
+        let lengths: Vec<usize> = (1..40).collect();
+        let weights: Vec<u8> = (0..780).map(|i| (i % 256) as u8).collect();
+        LoaderSettings {
+            sources: Arc::new(vec![source(&[19; 20], None, 0.0), source(&lengths, Some(&weights), 0.05)]),
+            keys: vec![key(7, "code"), key(7, "text")],
+            stages: vec![stage(5, &[0.7, 0.3]), stage(4, &[0.2, 0.8])],
+            rows: 12,
+            micro_rows: 3,
+            rank: 0,
+            world: 1,
+            prefetch: 4,
+        }
+    }
+
+    fn steps(settings: LoaderSettings, from: Position) -> Vec<StepBatch> {
+        Loader::start(settings, from).unwrap().map(Result::unwrap).collect()
+    }
+
+    /// Source and tokens of each row of some steps.
+    fn rows(steps: &[StepBatch]) -> Vec<(u16, Vec<i64>)> {
+        let batches = steps.iter().flat_map(|step| &step.micro);
+        let row = |batch: &Batch, row: usize| {
+            (batch.sources[row], batch.tokens[row * batch.length..(row + 1) * batch.length].to_vec())
+        };
+        batches.flat_map(|batch| (0..batch.rows).map(|i| row(batch, i)).collect::<Vec<_>>()).collect()
+    }
+
+    #[test]
+    fn every_world_size_and_micro_batch_has_the_same_rows_in_the_same_order() {
+        let alone = steps(settings(), Position::start(2));
+        assert_eq!((alone.len(), alone[0].micro.len(), alone[0].micro[0].rows), (9, 4, 3));
+        assert!(alone.iter().all(|step| step.trained > 0.0));
+        for (world, micro_rows) in [(2, 3), (4, 3), (4, 2), (1, 12)] {
+            let ranks = |rank| steps(LoaderSettings { rank, world, micro_rows, ..settings() }, Position::start(2));
+            let ranks: Vec<_> = (0..world).map(ranks).collect();
+            for (number, step) in alone.iter().enumerate() {
+                let all: Vec<_> = ranks.iter().flat_map(|steps| rows(&steps[number..=number])).collect();
+                assert_eq!(all, rows(std::slice::from_ref(step)), "step {number} of {world} ranks");
+                assert!(ranks.iter().all(|steps| steps[number].trained.to_bits() == step.trained.to_bits()));
+                assert!(ranks.iter().all(|steps| steps[number].position == step.position));
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_goes_on_from_any_position_as_if_it_had_never_stopped() {
+        let whole = steps(settings(), Position::start(2));
+        for (done, step) in whole.iter().enumerate() {
+            let prefetch = 1 + done % 5;
+            let rest = steps(LoaderSettings { prefetch, ..settings() }, step.position.clone());
+            assert!(rest == whole[done + 1..], "resumed after {} steps", done + 1);
+        }
+    }
+
+    #[test]
+    fn a_new_stage_and_an_added_source_leave_the_order_inside_the_others() {
+        let of = |source: u16, rows: Vec<(u16, Vec<i64>)>| -> Vec<Vec<i64>> {
+            rows.into_iter().filter(|row| row.0 == source).map(|row| row.1).collect()
+        };
+        let before = rows(&steps(settings(), Position::start(2)));
+        let (LoaderSettings { sources, mut keys, .. }, third) = (settings(), source(&[9; 40], None, 0.0));
+        let mut sources = Arc::into_inner(sources).unwrap();
+        sources.push(third);
+        keys.push(key(7, "docs"));
+        let stages = vec![stage(2, &[0.1, 0.1, 0.8]), stage(20, &[0.5, 0.3, 0.2])];
+        let more = LoaderSettings { sources: Arc::new(sources), keys, stages, ..settings() };
+        let after = rows(&steps(more, Position::start(3)));
+        for source in 0..2 {
+            let (before, after) = (of(source, before.clone()), of(source, after.clone()));
+            assert!(before.len() > 30 && after.len() > before.len() && after.starts_with(&before));
+        }
+    }
+
+    #[test]
+    fn held_out_documents_never_come_and_all_others_do() {
+        let settings = settings();
+        let held = &settings.sources[1];
+        let mut batch = Batch::default();
+        (0..held.held_out_rows()).for_each(|row| held.held_out_row(row, &mut batch).unwrap());
+        let held: BTreeSet<i64> = batch.tokens.into_iter().filter(|token| *token >= sample::FIRST).collect();
+        assert!(held.len() > 10);
+        let all = rows(&steps(settings, Position::start(2)));
+        let seen: BTreeSet<i64> = all.into_iter().filter(|row| row.0 == 1).flat_map(|row| row.1).collect();
+        assert!(seen.is_disjoint(&held));
+        assert!((sample::FIRST..sample::FIRST + 780).all(|token| seen.contains(&token) || held.contains(&token)));
+    }
+
+    #[test]
+    fn loss_weights_arrive_with_their_targets_and_their_sum_with_the_step() {
+        for step in steps(settings(), Position::start(2)) {
+            let (mut sum, mut special) = (0.0, 0);
+            for batch in &step.micro {
+                let length = batch.length;
+                for (place, (target, weight)) in batch.targets.iter().zip(&batch.weights).enumerate() {
+                    let weighted = batch.sources[place / length] == 1 && *target >= sample::FIRST;
+                    let expected = match target {
+                        ..0 => 0.0,
+                        _ if weighted => ((target - sample::FIRST) % 256) as f32 / 255.0,
+                        _ => 1.0,
+                    };
+                    assert_eq!(*weight, expected, "of target {target}");
+                    sum += f64::from(*weight);
+                    special += usize::from(weighted);
+                }
+            }
+            assert!(special > 20 && (sum - step.trained).abs() < 1e-9, "{sum}, {}", step.trained);
+        }
+    }
+
+    #[test]
+    fn batches_given_back_are_read_into_again_and_nothing_of_them_stays() {
+        let fresh = steps(settings(), Position::start(2));
+        let mut loader = Loader::start(LoaderSettings { prefetch: 1, ..settings() }, Position::start(2)).unwrap();
+        let (mut places, mut number) = (BTreeSet::new(), 0);
+        while let Some(step) = loader.next() {
+            let step = step.unwrap();
+            assert_eq!(step, fresh[number]);
+            number += 1;
+            places.extend(step.micro.iter().map(|batch| batch.tokens.as_ptr() as usize));
+            loader.recycle(step);
+        }
+        // Four batches a step, at most three steps at a time: taken, sent and being read.
+        assert!(number == 9 && places.len() <= 12, "{} batches", places.len());
+    }
+
+    #[test]
+    fn a_loader_that_is_dropped_early_ends_its_threads() {
+        let mut loader = Loader::start(settings(), Position::start(2)).unwrap();
+        loader.next().unwrap().unwrap();
+        let stopping = Arc::clone(&loader.stopping);
+        drop(loader);
+        // The threads held the others.
+        assert_eq!(Arc::strong_count(&stopping), 1);
+    }
+
+    #[test]
+    fn an_error_comes_in_its_place_and_nothing_after_it() {
+        let (folder, prefix) = sample::corpus(&[20; 20], None);
+        let open = Settings { held_out: 0.0, packing: Packing::Split, length: 16, end: None, document_mask: true };
+        let source = Source::open(&prefix, &open).unwrap();
+        // A token below 0, and how many rows come before the one that holds it.
+        fs_err::write(folder.path().join("c.bin"), [&[0; 1599][..], &[255]].concat()).unwrap();
+        let before = (0..).find(|drawn| place(25, 3, *drawn) == 24).unwrap();
+        let (sources, stages) = (Arc::new(vec![source]), vec![stage(25, &[1.0])]);
+        let settings = LoaderSettings { sources, keys: vec![3], stages, rows: 1, micro_rows: 1, ..settings() };
+        let mut loader = Loader::start(settings, Position::start(1)).unwrap();
+        assert_eq!(loader.by_ref().take_while(Result::is_ok).count() as u64, before);
+        assert!(loader.next().is_none());
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_refused_with_what_was_found() {
+        let refusal = |settings, from| Loader::start(settings, from).unwrap_err().to_string();
+        let error = refusal(LoaderSettings { rank: 2, world: 2, ..settings() }, Position::start(2));
+        assert_eq!(error, "12 rows a step in micro-batches of 3 for rank 2 of 2");
+        let error = refusal(settings(), Position::start(3));
+        assert_eq!(error, "2 sources, 2 keys and 3 counts: expected as many of each");
+        let empty = |share| {
+            let sources = Arc::new(vec![source(&[19; 20], None, 0.0), source(&[], None, 0.0)]);
+            LoaderSettings { sources, stages: vec![stage(1, &[1.0 - share, share])], ..settings() }
+        };
+        let error = refusal(empty(0.25), Position::start(2));
+        assert!(
+            error.ends_with("c.bin: no document to train on, and stage 0 takes a share of 0.25 from it"),
+            "{error}"
+        );
+        assert_eq!(steps(empty(0.0), Position::start(2)).len(), 1);
+    }
+}

@@ -1,0 +1,342 @@
+//! `hephaestus-forge`: documents into corpora, and a look at the result.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use hephaestus_core::figures::{size, thousands};
+use hephaestus_core::settings::quantity::Count;
+use hephaestus_core::trace;
+use hephaestus_core::vocabulary::Vocabulary;
+use hephaestus_forge::inspect::Choice;
+use hephaestus_forge::readers::{BadRecord, Kind, Reader};
+use hephaestus_forge::recipe::Input;
+use hephaestus_forge::render::Renderer;
+use hephaestus_forge::tokenize::EndOfDocument;
+use hephaestus_forge::{bpe, inspect, tokenize, verify};
+
+/// Bad records named one by one; the rest are only counted.
+const NAMED: u64 = 20;
+
+/// Build token corpora from documents, and look inside them.
+#[derive(Parser)]
+#[command(name = "hephaestus-forge", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train a byte-level BPE tokenizer, written as transformers reads it.
+    Tokenizer(TokenizerArgs),
+    /// Print what a reader makes of its inputs, as JSON lines with "text" and "origin".
+    Read(ReadArgs),
+    /// Tokenize documents into a corpus: PREFIX.bin, PREFIX.idx and their manifest.
+    Tokenize(TokenizeArgs),
+    /// Print documents of a corpus back as text, and its statistics.
+    Inspect(InspectArgs),
+    /// Check every sequence, token and hash of a corpus; exit code 1 if anything is wrong.
+    Verify(VerifyArgs),
+}
+
+#[derive(Args)]
+struct TokenizerArgs {
+    /// Files and folders to train on.
+    #[arg(required = true)]
+    inputs: Vec<PathBuf>,
+    /// How to read them; several readers, separated by commas, each read all inputs.
+    #[arg(long, value_delimiter = ',', default_value = "text")]
+    reader: Vec<Kind>,
+    #[command(flatten)]
+    reading: ReadingArgs,
+    /// Tokens in the vocabulary, special tokens included.
+    #[arg(long, default_value_t = 8192)]
+    vocab_size: usize,
+    /// Special tokens besides <|endoftext|>, separated by commas.
+    #[arg(long, value_delimiter = ',', value_name = "TOKEN")]
+    special: Vec<String>,
+    /// Train on a sample of at most so much text, such as 200M; the same one every time.
+    #[arg(long, default_value = "1G", value_name = "BYTES", value_parser = parse_size)]
+    max_bytes: u64,
+    /// Folder to write.
+    #[arg(long, short)]
+    output: PathBuf,
+}
+
+#[derive(Args)]
+struct ReadArgs {
+    /// Files and folders to read.
+    #[arg(required = true)]
+    inputs: Vec<PathBuf>,
+    /// How to read them.
+    #[arg(long, default_value = "text")]
+    reader: Kind,
+    #[command(flatten)]
+    reading: ReadingArgs,
+}
+
+#[derive(Args)]
+struct TokenizeArgs {
+    /// Files and folders to tokenize.
+    #[arg(required = true)]
+    inputs: Vec<PathBuf>,
+    /// How to read them.
+    #[arg(long, default_value = "text")]
+    reader: Kind,
+    #[command(flatten)]
+    reading: ReadingArgs,
+    /// Folder with tokenizer.json.
+    #[arg(long, value_name = "DIR")]
+    tokenizer: PathBuf,
+    /// Path of the corpus, without extension.
+    #[arg(long, short, value_name = "PREFIX")]
+    output: PathBuf,
+    /// The corpus' name in its manifest; its file name by default.
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+    /// What follows each document: auto (the tokenizer's eos token), none, or a token.
+    #[arg(long, default_value = "auto", value_name = "auto|none|TOKEN")]
+    end_of_document: EndOfDocument,
+}
+
+#[derive(Args)]
+struct InspectArgs {
+    /// Path of the corpus, without extension.
+    prefix: PathBuf,
+    /// Folder with the tokenizer.json that decodes it; ids are printed without one.
+    #[arg(long, value_name = "DIR")]
+    tokenizer: Option<PathBuf>,
+    /// Print so many documents.
+    #[arg(long, default_value_t = 3, value_name = "COUNT")]
+    documents: u64,
+    /// Print this document, counted from 0.
+    #[arg(long, value_name = "N", conflicts_with_all = ["documents", "sample"])]
+    document: Option<u64>,
+    /// Draw the documents at random with a seed, instead of taking the first.
+    #[arg(long, value_name = "SEED")]
+    sample: Option<u64>,
+    /// Print document lengths: quantiles and a histogram.
+    #[arg(long)]
+    stats: bool,
+}
+
+#[derive(Args)]
+struct VerifyArgs {
+    /// Path of the corpus, without extension.
+    prefix: PathBuf,
+    /// Hold token ids against this tokenizer's vocabulary, instead of the manifest's.
+    #[arg(long, value_name = "DIR")]
+    tokenizer: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct ReadingArgs {
+    /// jsonl: the key that holds the text, or a JSON pointer such as /a/b.
+    #[arg(long, default_value = "text")]
+    field: String,
+    /// Extensions taken from folders, separated by commas, instead of the reader's own.
+    #[arg(long, value_delimiter = ',', value_name = "EXT")]
+    extension: Vec<String>,
+    /// Leave out paths that match a glob, relative to each input folder; may be repeated.
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// Largest file, or JSON line, that is read, such as 500k.
+    #[arg(long, value_name = "BYTES", value_parser = parse_size)]
+    max_file_bytes: Option<u64>,
+    /// Stop at the first bad record instead of skipping it.
+    #[arg(long)]
+    strict: bool,
+}
+
+impl ReadingArgs {
+    fn reader(&self, kind: Kind, paths: &[PathBuf]) -> Reader {
+        Reader::new(Input {
+            field: Some(self.field.clone()),
+            extensions: self.extension.clone(),
+            exclude: self.exclude.clone(),
+            max_bytes: self.max_file_bytes.map(Count),
+            ..Input::new(kind, paths)
+        })
+    }
+}
+
+fn main() -> ExitCode {
+    trace::start();
+    let done = match Cli::parse().command {
+        Command::Tokenizer(args) => tokenizer(&args),
+        Command::Read(args) => read(&args),
+        Command::Tokenize(args) => tokenize(&args),
+        Command::Inspect(args) => inspect(&args),
+        Command::Verify(args) => verify(&args),
+    };
+    match done {
+        Ok(code) => code,
+        // The reader of our output has seen enough: `hephaestus-forge inspect … | head`.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let kind = match (error.downcast_ref::<std::io::Error>(), error.downcast_ref::<inspect::InspectError>()) {
+        (Some(error), _) | (None, Some(inspect::InspectError::Io(error))) => Some(error.kind()),
+        _ => error.downcast_ref::<serde_json::Error>().and_then(serde_json::Error::io_error_kind),
+    };
+    kind == Some(std::io::ErrorKind::BrokenPipe)
+}
+
+fn tokenizer(args: &TokenizerArgs) -> anyhow::Result<ExitCode> {
+    let inputs: Vec<_> = args.reader.iter().map(|kind| args.reading.reader(*kind, &args.inputs)).collect();
+    let settings = bpe::Settings {
+        vocab_size: args.vocab_size,
+        special: args.special.clone(),
+        max_bytes: args.max_bytes,
+        strict: args.reading.strict,
+    };
+    let mut bad = BadRecords::default();
+    let trained = bpe::train(&inputs, &args.output, &settings, &mut |record| bad.report(record))?;
+    bad.close();
+    let short = if trained.vocab_size < args.vocab_size { " (the text gives no more)" } else { "" };
+    eprintln!(
+        "trained {} tokens{short} on {} documents, {} (of {}, {}) -> {}",
+        thousands(trained.vocab_size as u64),
+        thousands(trained.documents),
+        size(trained.bytes),
+        thousands(trained.seen),
+        size(trained.seen_bytes),
+        args.output.display(),
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read(args: &ReadArgs) -> anyhow::Result<ExitCode> {
+    let reader = args.reading.reader(args.reader, &args.inputs);
+    let listing = reader.list()?;
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut bad = BadRecords::default();
+    for unit in reader.units(&listing) {
+        for document in unit.map_or_else(|bad| vec![Err(bad)], |unit| reader.documents(&unit)) {
+            match document {
+                Ok(document) => {
+                    let (text, origin) =
+                        (Renderer::default().render(&document).unwrap_or_default().text, document.origin);
+                    serde_json::to_writer(&mut out, &serde_json::json!({ "text": text, "origin": origin }))?;
+                    out.write_all(b"\n")?;
+                }
+                Err(record) if args.reading.strict => anyhow::bail!("{record} (--strict)"),
+                Err(record) => bad.report(&record),
+            }
+        }
+    }
+    out.flush()?;
+    bad.close();
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tokenize(args: &TokenizeArgs) -> anyhow::Result<ExitCode> {
+    let name = args.output.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let settings = tokenize::Settings {
+        tokenizer: args.tokenizer.clone(),
+        output: args.output.clone(),
+        source: args.source.clone().unwrap_or(name),
+        end_of_document: args.end_of_document.clone(),
+        strict: args.reading.strict,
+    };
+    let mut bad = BadRecords::default();
+    let reader = args.reading.reader(args.reader, &args.inputs);
+    let done = tokenize::tokenize(&reader, &settings, &mut |record| bad.report(record))?;
+    bad.close();
+    let repeated = match done.repeated {
+        0 => String::new(),
+        repeated => format!(", {} repeated left out", thousands(repeated)),
+    };
+    let (tokens, seconds) = (done.manifest.tokens, done.took.as_secs_f64());
+    eprintln!(
+        "{}: {} documents, {}, {} tokens ({:.2} bytes a token) in {seconds:.1} s{repeated} -> {}",
+        settings.source,
+        thousands(done.manifest.documents),
+        size(done.bytes),
+        thousands(tokens),
+        done.bytes as f64 / tokens.max(1) as f64,
+        args.output.display(),
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
+    let documents = match (args.document, args.sample) {
+        (Some(number), _) => Choice::One(number),
+        (None, Some(seed)) => Choice::Sample { count: args.documents, seed },
+        (None, None) => Choice::First(args.documents),
+    };
+    let settings = inspect::Settings {
+        prefix: args.prefix.clone(),
+        tokenizer: args.tokenizer.clone(),
+        documents,
+        statistics: args.stats,
+    };
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    inspect::inspect(&settings, &mut out)?;
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
+    let vocabulary = args.tokenizer.as_deref().map(Vocabulary::load).transpose()?;
+    let report = verify::verify(&args.prefix, vocabulary.map(|vocabulary| vocabulary.size))?;
+    let checked = report.checked.join(", ");
+    if report.problems.is_empty() {
+        writeln!(std::io::stdout(), "{}: sound ({checked})", args.prefix.display())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for problem in &report.problems {
+        eprintln!("error: {problem}");
+    }
+    let checked = if checked.is_empty() { "the header only".to_owned() } else { checked };
+    eprintln!("{} is not sound (checked {checked})", args.prefix.display());
+    Ok(ExitCode::FAILURE)
+}
+
+/// Bytes as people write them: `500`, `500k`, `20M`, `1.5G`.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let unit = text.trim_end_matches(['B', 'b']);
+    let (number, scale) = match unit.chars().last() {
+        Some('k' | 'K') => (&unit[..unit.len() - 1], 1e3),
+        Some('m' | 'M') => (&unit[..unit.len() - 1], 1e6),
+        Some('g' | 'G') => (&unit[..unit.len() - 1], 1e9),
+        _ => (unit, 1.0),
+    };
+    match number.parse::<f64>() {
+        Ok(number) if number > 0.0 && number.is_finite() => Ok((number * scale) as u64),
+        _ => Err("expected a number of bytes above 0, such as 500000, 500k, 20M or 1G".to_owned()),
+    }
+}
+
+/// Names the first bad records on stderr and counts the rest.
+#[derive(Default)]
+struct BadRecords {
+    count: u64,
+}
+
+impl BadRecords {
+    fn report(&mut self, record: &BadRecord) {
+        self.count += 1;
+        if self.count <= NAMED {
+            eprintln!("bad record: {record}");
+        }
+    }
+
+    fn close(&self) {
+        if self.count > NAMED {
+            eprintln!("bad record: and {} more", thousands(self.count - NAMED));
+        }
+        if self.count > 0 {
+            eprintln!("skipped {} bad records (--strict stops at the first)", thousands(self.count));
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! What the user wrote: a forge recipe.
+//!
+//! [`sections`] are its keys; a section that a component owns lies with the component. The file is read and checked as a
+//! training recipe is: every problem at once, with line and column.
+
+mod rules;
+pub mod sections;
+
+use std::path::Path;
+
+use hephaestus_core::settings::problem::{Positions, Problem, Problems};
+use hephaestus_core::settings::{self, RecipeError, Settings};
+
+pub use sections::{Input, Recipe, Source};
+
+/// A recipe, and where each of its keys was written.
+pub type Loaded = settings::Loaded<Recipe>;
+
+impl Settings for Recipe {
+    const EXAMPLE: &'static str = "recipes/forge-agent.yaml";
+
+    fn broken(&self, positions: &Positions) -> Vec<Problem> {
+        rules::broken(self, positions)
+    }
+}
+
+/// Reads the recipe at `path`, with `overrides` of the form `KEY=VALUE` applied to it.
+///
+/// # Errors
+/// The file cannot be read, or whatever is wrong in it or in an override, all at once and in order.
+pub fn load(path: &Path, overrides: &[String]) -> Result<Loaded, RecipeError> {
+    settings::load(path, overrides)
+}
+
+/// Reads a recipe from its text; `file` is the name that problems give it.
+///
+/// # Errors
+/// Whatever is wrong in it or in an override, all at once and in order.
+pub fn parse(text: &str, file: &Path, overrides: &[String]) -> Result<Loaded, Problems> {
+    settings::parse(text, file, overrides)
+}
