@@ -189,7 +189,12 @@ fn write_measured(prefix: &Path) -> Outcome {
         writer.document(&tokens, None)?;
         written += tokens.len();
     }
-    let info = ManifestInfo { source: "random".into(), tokenizer: "none".into(), vocab_size: 32_000 };
+    let info = ManifestInfo {
+        source: "random".into(),
+        tokenizer: "none".into(),
+        vocab_size: 32_000,
+        ..ManifestInfo::default()
+    };
     writer.finish(info)?;
     Ok(())
 }

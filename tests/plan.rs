@@ -82,6 +82,7 @@ fn corpus(folder: &TempDir, name: &str, documents: u32, ended: bool) {
         source: name.to_owned(),
         tokenizer: vocabulary.fingerprint.clone(),
         vocab_size: vocabulary.size,
+        ..ManifestInfo::default()
     };
     writer.finish(info).unwrap();
 }

@@ -5,6 +5,7 @@
 //! - [`settings`]: files that a user writes, checked key by key.
 //! - [`vocabulary`]: a tokenizer as its Hugging Face folder gives it.
 //! - [`corpus`]: the token corpus on disk, and the rows that training reads from it.
+//! - [`whole`]: files that are whole or not there.
 //! - [`figures`], [`progress`] and [`trace`]: numbers as people read them, bars for what takes a while, and what happens
 //!   inside.
 
@@ -14,3 +15,4 @@ pub mod progress;
 pub mod settings;
 pub mod trace;
 pub mod vocabulary;
+pub mod whole;

@@ -5,7 +5,6 @@
 //! pass, bounded memory, the same sample every time.
 
 use std::collections::BinaryHeap;
-use std::io::Write as _;
 use std::path::Path;
 
 use indicatif::ProgressBar;
@@ -18,7 +17,7 @@ use tokenizers::{AddedToken, TokenizerBuilder, TokenizerImpl};
 
 use super::readers::{BadRecord, InputError, Listing, Reader, Unit};
 use super::render::Renderer;
-use hephaestus_core::progress;
+use hephaestus_core::{progress, whole};
 
 /// Ends a document; the first token of every vocabulary made here.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
@@ -177,7 +176,7 @@ fn fit(texts: Vec<String>, special: Vec<String>, vocab_size: usize, output: &Pat
     tokenizer.train(&mut trainer, texts.into_iter()).map_err(library)?;
     let json = tokenizer.to_string(true).map_err(library)?;
     fs_err::create_dir_all(output)?;
-    write(&output.join("tokenizer.json"), json.as_bytes())?;
+    whole::write(&output.join("tokenizer.json"), json.as_bytes())?;
     Ok(tokenizer.get_vocab_size(true))
 }
 
@@ -208,19 +207,9 @@ fn companions(output: &Path, special: &[String]) -> Result<(), BpeError> {
         map["additional_special_tokens"] = json!(special[1..]);
     }
     for (name, value) in [("tokenizer_config.json", config), ("special_tokens_map.json", map)] {
-        write(&output.join(name), format!("{value:#}\n").as_bytes())?;
+        whole::write(&output.join(name), format!("{value:#}\n").as_bytes())?;
     }
     Ok(())
-}
-
-/// Written beside, synced, renamed: what has its name is whole.
-fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".tmp");
-    let mut file = fs_err::File::create(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs_err::rename(&beside, path)
 }
 
 /// Keeps the documents of smallest key until they fill `limit` bytes; the heap's top is the next to go.

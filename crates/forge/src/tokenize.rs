@@ -168,6 +168,7 @@ pub fn tokenize(
         source: settings.source.clone(),
         tokenizer: vocabulary.fingerprint.clone(),
         vocab_size: vocabulary.size,
+        ..ManifestInfo::default()
     })?;
     Ok(Tokenized { manifest, bytes, bad, repeated, took: started.elapsed() })
 }

@@ -25,10 +25,13 @@ pub struct Manifest {
     pub tokens: u64,
     /// SHA-256 of its files, by extension.
     pub files: BTreeMap<String, String>,
+    /// The recipe it was forged by, every default filled in; empty where there was none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub recipe: String,
 }
 
 /// What the writer of a corpus cannot know by itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ManifestInfo {
     /// The corpus' name.
     pub source: String,
@@ -36,6 +39,8 @@ pub struct ManifestInfo {
     pub tokenizer: String,
     /// Token ids are below this.
     pub vocab_size: u32,
+    /// The recipe it is forged by; empty where there is none.
+    pub recipe: String,
 }
 
 impl Manifest {

@@ -23,7 +23,7 @@ pub(super) fn corpus(lengths: &[usize], weights: Option<&[u8]>) -> (tempfile::Te
         });
         writer.document(&next.by_ref().take(*length).collect::<Vec<_>>(), own).unwrap();
     }
-    let info = ManifestInfo { source: String::new(), tokenizer: String::new(), vocab_size: 1 << 30 };
+    let info = ManifestInfo { vocab_size: 1 << 30, ..ManifestInfo::default() };
     writer.finish(info).unwrap();
     (folder, prefix)
 }

@@ -198,7 +198,7 @@ mod tests {
         for length in lengths {
             writer.document(&next.by_ref().take(*length).collect::<Vec<_>>(), None).unwrap();
         }
-        let info = ManifestInfo { source: String::new(), tokenizer: String::new(), vocab_size: 60_000 };
+        let info = ManifestInfo { vocab_size: 60_000, ..ManifestInfo::default() };
         writer.finish(info).unwrap();
         let corpus = Corpus::open(&prefix).unwrap();
         (folder, Arc::new(corpus))

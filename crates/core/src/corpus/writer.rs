@@ -90,8 +90,10 @@ impl Writer {
             return Err(invalid(format!("document {number}: token id {id} does not fit {:?}", self.token_type)));
         }
         self.buffer.clear();
-        let width = self.token_type.width() as usize;
-        self.buffer.extend(tokens.iter().flat_map(|id| id.to_le_bytes().into_iter().take(width)));
+        match self.token_type {
+            TokenType::U16 => self.buffer.extend(tokens.iter().flat_map(|id| (*id as u16).to_le_bytes())),
+            TokenType::I32 => self.buffer.extend(tokens.iter().flat_map(|id| id.to_le_bytes())),
+        }
         self.bin.write(&self.buffer)?;
         self.weights(loss, tokens.len())?;
         self.lengths.push(length);
@@ -142,9 +144,10 @@ impl Writer {
         if let Some(loss) = &mut self.loss {
             files.insert("loss".to_owned(), loss.sync()?);
         }
-        let ManifestInfo { source, tokenizer, vocab_size } = info;
+        let ManifestInfo { source, tokenizer, vocab_size, recipe } = info;
         let tokens = self.tokens;
-        let manifest = Manifest { version: Manifest::VERSION, source, tokenizer, vocab_size, documents, tokens, files };
+        let manifest =
+            Manifest { version: Manifest::VERSION, source, tokenizer, vocab_size, documents, tokens, files, recipe };
         let mut json = Pending::create(&self.prefix, "manifest.json")?;
         json.write(
             format!("{}\n", serde_json::to_string_pretty(&manifest).map_err(std::io::Error::other)?).as_bytes(),
@@ -175,7 +178,12 @@ mod tests {
     use super::*;
 
     fn info() -> ManifestInfo {
-        ManifestInfo { source: "s".to_owned(), tokenizer: "t".to_owned(), vocab_size: 70_000 }
+        ManifestInfo {
+            source: "s".to_owned(),
+            tokenizer: "t".to_owned(),
+            vocab_size: 70_000,
+            ..ManifestInfo::default()
+        }
     }
 
     #[test]

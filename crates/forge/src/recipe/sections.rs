@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use hephaestus_core::settings::quantity::Count;
+use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -27,8 +28,8 @@ pub struct Recipe {
     /// Seed of the choice among phrasings.
     #[serde(default)]
     pub seed: u64,
-    /// The sources by name; each becomes a corpus, `OUTPUT/NAME.bin`.
-    pub sources: BTreeMap<String, Source>,
+    /// The sources by name, in order of precedence among duplicates; each becomes a corpus, `OUTPUT/NAME.bin`.
+    pub sources: IndexMap<String, Source>,
     /// Which equal and nearly equal documents are left out, across all sources.
     #[serde(default)]
     pub duplicates: duplicates::Settings,
