@@ -5,8 +5,10 @@
 //! [`inspect`](mod@inspect) and [`verify`](mod@verify) look at one. Free of libtorch.
 
 pub mod bpe;
+pub mod build;
 pub mod document;
 pub mod duplicates;
+pub mod encode;
 pub mod inspect;
 pub mod python;
 pub mod quality;
@@ -14,5 +16,5 @@ pub mod readers;
 pub mod recipe;
 pub mod render;
 pub mod retrieval;
-pub mod tokenize;
+pub mod report;
 pub mod verify;

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use hephaestus_core::settings::problem::{Positions, Problem, Problems};
 use hephaestus_core::settings::{self, RecipeError, Settings};
+use hephaestus_core::vocabulary::{Vocabulary, VocabularyError};
 
 pub use sections::{Input, Recipe, Source};
 
@@ -21,6 +22,28 @@ impl Settings for Recipe {
 
     fn broken(&self, positions: &Positions) -> Vec<Problem> {
         rules::broken(self, positions)
+    }
+}
+
+impl Recipe {
+    /// The tokenizer.
+    ///
+    /// # Errors
+    /// It is not there, or cannot be read.
+    pub fn vocabulary(&self) -> Result<Vocabulary, VocabularyError> {
+        Vocabulary::load(&self.tokenizer)
+    }
+
+    /// The token that follows each document, if any.
+    ///
+    /// # Errors
+    /// The tokenizer does not have it.
+    pub fn end_of_document(&self, vocabulary: &Vocabulary) -> Result<Option<u32>, VocabularyError> {
+        match self.end_of_document.as_str() {
+            "none" => Ok(None),
+            "auto" => vocabulary.end_of_document().map(Some),
+            token => vocabulary.token(token, "end_of_document").map(Some),
+        }
     }
 }
 

@@ -1,5 +1,8 @@
 //! `hephaestus-forge`: documents into corpora, and a look at the result.
 
+mod bad_records;
+mod build;
+
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,15 +12,12 @@ use hephaestus_core::figures::{size, thousands};
 use hephaestus_core::settings::quantity::Count;
 use hephaestus_core::trace;
 use hephaestus_core::vocabulary::Vocabulary;
+use bad_records::BadRecords;
 use hephaestus_forge::inspect::Choice;
-use hephaestus_forge::readers::{BadRecord, Kind, Reader};
+use hephaestus_forge::readers::{Kind, Reader};
 use hephaestus_forge::recipe::Input;
 use hephaestus_forge::render::Renderer;
-use hephaestus_forge::tokenize::EndOfDocument;
-use hephaestus_forge::{bpe, inspect, tokenize, verify};
-
-/// Bad records named one by one; the rest are only counted.
-const NAMED: u64 = 20;
+use hephaestus_forge::{bpe, inspect, verify};
 
 /// Build token corpora from documents, and look inside them.
 #[derive(Parser)]
@@ -33,8 +33,12 @@ enum Command {
     Tokenizer(TokenizerArgs),
     /// Print what a reader makes of its inputs, as JSON lines with "text" and "origin".
     Read(ReadArgs),
-    /// Tokenize documents into a corpus: PREFIX.bin, PREFIX.idx and their manifest.
-    Tokenize(TokenizeArgs),
+    /// Build the corpora that a recipe describes; after a kill, the same command goes on.
+    Build(build::BuildArgs),
+    /// Group the duplicates among what all shards of a build read.
+    Group(build::GroupArgs),
+    /// Put together what the shards of a build did.
+    Merge(build::MergeArgs),
     /// Print documents of a corpus back as text, and its statistics.
     Inspect(InspectArgs),
     /// Check every sequence, token and hash of a corpus; exit code 1 if anything is wrong.
@@ -75,30 +79,6 @@ struct ReadArgs {
     reader: Kind,
     #[command(flatten)]
     reading: ReadingArgs,
-}
-
-#[derive(Args)]
-struct TokenizeArgs {
-    /// Files and folders to tokenize.
-    #[arg(required = true)]
-    inputs: Vec<PathBuf>,
-    /// How to read them.
-    #[arg(long, default_value = "text")]
-    reader: Kind,
-    #[command(flatten)]
-    reading: ReadingArgs,
-    /// Folder with tokenizer.json.
-    #[arg(long, value_name = "DIR")]
-    tokenizer: PathBuf,
-    /// Path of the corpus, without extension.
-    #[arg(long, short, value_name = "PREFIX")]
-    output: PathBuf,
-    /// The corpus' name in its manifest; its file name by default.
-    #[arg(long, value_name = "NAME")]
-    source: Option<String>,
-    /// What follows each document: auto (the tokenizer's eos token), none, or a token.
-    #[arg(long, default_value = "auto", value_name = "auto|none|TOKEN")]
-    end_of_document: EndOfDocument,
 }
 
 #[derive(Args)]
@@ -167,7 +147,9 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Tokenizer(args) => tokenizer(&args),
         Command::Read(args) => read(&args),
-        Command::Tokenize(args) => tokenize(&args),
+        Command::Build(args) => build::build(&args),
+        Command::Group(args) => build::group(&args),
+        Command::Merge(args) => build::merge(&args),
         Command::Inspect(args) => inspect(&args),
         Command::Verify(args) => verify(&args),
     };
@@ -238,36 +220,6 @@ fn read(args: &ReadArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn tokenize(args: &TokenizeArgs) -> anyhow::Result<ExitCode> {
-    let name = args.output.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let settings = tokenize::Settings {
-        tokenizer: args.tokenizer.clone(),
-        output: args.output.clone(),
-        source: args.source.clone().unwrap_or(name),
-        end_of_document: args.end_of_document.clone(),
-        strict: args.reading.strict,
-    };
-    let mut bad = BadRecords::default();
-    let reader = args.reading.reader(args.reader, &args.inputs);
-    let done = tokenize::tokenize(&reader, &settings, &mut |record| bad.report(record))?;
-    bad.close();
-    let repeated = match done.repeated {
-        0 => String::new(),
-        repeated => format!(", {} repeated left out", thousands(repeated)),
-    };
-    let (tokens, seconds) = (done.manifest.tokens, done.took.as_secs_f64());
-    eprintln!(
-        "{}: {} documents, {}, {} tokens ({:.2} bytes a token) in {seconds:.1} s{repeated} -> {}",
-        settings.source,
-        thousands(done.manifest.documents),
-        size(done.bytes),
-        thousands(tokens),
-        done.bytes as f64 / tokens.max(1) as f64,
-        args.output.display(),
-    );
-    Ok(ExitCode::SUCCESS)
-}
-
 fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     let documents = match (args.document, args.sample) {
         (Some(number), _) => Choice::One(number),
@@ -314,29 +266,5 @@ fn parse_size(text: &str) -> Result<u64, String> {
     match number.parse::<f64>() {
         Ok(number) if number > 0.0 && number.is_finite() => Ok((number * scale) as u64),
         _ => Err("expected a number of bytes above 0, such as 500000, 500k, 20M or 1G".to_owned()),
-    }
-}
-
-/// Names the first bad records on stderr and counts the rest.
-#[derive(Default)]
-struct BadRecords {
-    count: u64,
-}
-
-impl BadRecords {
-    fn report(&mut self, record: &BadRecord) {
-        self.count += 1;
-        if self.count <= NAMED {
-            eprintln!("bad record: {record}");
-        }
-    }
-
-    fn close(&self) {
-        if self.count > NAMED {
-            eprintln!("bad record: and {} more", thousands(self.count - NAMED));
-        }
-        if self.count > 0 {
-            eprintln!("skipped {} bad records (--strict stops at the first)", thousands(self.count));
-        }
     }
 }

@@ -1,0 +1,130 @@
+//! Phases before grouping: classifiers are trained, files read, documents kept or left out.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::sync_channel;
+
+use hephaestus_core::progress;
+use rayon::prelude::*;
+
+use super::mill::{Mill, Outcome};
+use super::plan::{Part, Plan};
+use super::stored::StoredWriter;
+use super::work::Work;
+use super::{BuildError, Options};
+use crate::duplicates::SignatureWriter;
+use crate::readers::{BadRecord, Unit};
+use crate::recipe::Recipe;
+use crate::report::Tally;
+use crate::retrieval::{self, Classifier};
+
+/// Bytes of input in flight at once.
+const CHUNK: u64 = 8 << 20;
+/// Units in flight at once.
+const CHUNK_UNITS: usize = 1 << 14;
+
+/// Trains the classifiers that are not trained yet.
+pub(super) fn classifiers(recipe: &Recipe, work: &Work) -> Result<BTreeMap<String, Classifier>, BuildError> {
+    let mut trained = BTreeMap::new();
+    for (name, settings) in &recipe.classifiers {
+        let folder = work.folder().join("classifiers");
+        let (path, evaluation_path) = (folder.join(format!("{name}.bin")), folder.join(format!("{name}.json")));
+        if !(path.is_file() && evaluation_path.is_file()) {
+            let _spinner = progress::spinner("training the classifier");
+            let (classifier, evaluation) = retrieval::train_from(settings, recipe.seed)?;
+            classifier.save(&path)?;
+            work.write_json(&evaluation_path, &evaluation)?;
+        }
+        trained.insert(name.clone(), Classifier::load(&path)?);
+    }
+    Ok(trained)
+}
+
+/// Reads the parts that are not read yet.
+pub(super) fn run(
+    plan: &Plan,
+    work: &Work,
+    mill: &Mill,
+    options: &Options,
+    report: &mut dyn FnMut(&BadRecord),
+) -> Result<(), BuildError> {
+    let parts: Vec<&Part> = plan.share(options.shard).filter(|part| !work.is_gathered(part.number)).collect();
+    let bar = progress::bytes(parts.iter().map(|part| part.bytes).sum(), "reading");
+    for part in parts {
+        let mut hear = |bad: &BadRecord| bar.suspend(|| report(bad));
+        gather(part, work, mill, options.strict, &mut hear, &|bytes| bar.inc(bytes))?;
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// Reads one part: a thread lists its units ahead, all cores take them apart, in order they are written.
+fn gather(
+    part: &Part,
+    work: &Work,
+    mill: &Mill,
+    strict: bool,
+    report: &mut dyn FnMut(&BadRecord),
+    progress: &dyn Fn(u64),
+) -> Result<(), BuildError> {
+    let mut documents = StoredWriter::create(&work.part("documents", part.number, "jsonl.zst"))?;
+    let mut signatures = SignatureWriter::create(&work.part("signatures", part.number, "parquet"))?;
+    let mut tally = Tally::default();
+    let mut kept: i64 = 0;
+    let (send, chunks) = sync_channel(1);
+    std::thread::scope(|scope| -> Result<(), BuildError> {
+        scope.spawn(move || {
+            let mut units = mill.reader(part.source, part.input).units(&part.slices);
+            loop {
+                let chunk = chunk(&mut units);
+                // Nobody listens any more where the other side failed.
+                if chunk.is_empty() || send.send(chunk).is_err() {
+                    break;
+                }
+            }
+        });
+        for chunk in chunks {
+            let outcomes: Vec<Outcome> =
+                chunk.par_iter().flat_map_iter(|unit| mill.grind(part.source, part.input, unit)).collect();
+            for outcome in outcomes {
+                match outcome {
+                    Outcome::Bad(bad) if strict => return Err(BuildError::Record(bad)),
+                    Outcome::Bad(bad) => {
+                        tally.bad(&bad);
+                        report(&bad);
+                    }
+                    Outcome::Dropped { rule, detail, origin, text, scrubbed } => {
+                        tally.read(text.len() as u64);
+                        tally.dropped(rule, &detail, &origin, &text);
+                        scrubbed.each(|kind, count| tally.scrubbed(kind, count));
+                    }
+                    Outcome::Kept { stored, signature, scrubbed } => {
+                        tally.read(stored.text.text.len() as u64);
+                        scrubbed.each(|kind, count| tally.scrubbed(kind, count));
+                        documents.push(&stored)?;
+                        signatures.push((i64::from(part.number) << 32) | kept, &signature)?;
+                        kept += 1;
+                    }
+                }
+            }
+            progress(chunk.iter().flatten().map(Unit::bytes).sum());
+        }
+        Ok(())
+    })?;
+    documents.finish()?;
+    signatures.finish()?;
+    work.write_json(&work.part("documents", part.number, "json"), &tally)
+}
+
+/// The next units, up to a chunk of input together (always one at least, where there is any).
+pub(crate) fn chunk(
+    units: &mut dyn Iterator<Item = Result<Unit, BadRecord>>,
+) -> Vec<Result<Unit, BadRecord>> {
+    let mut taken = Vec::new();
+    let mut size = 0;
+    while size < CHUNK && taken.len() < CHUNK_UNITS {
+        let Some(unit) = units.next() else { break };
+        size += unit.as_ref().map_or(0, Unit::bytes);
+        taken.push(unit);
+    }
+    taken
+}
