@@ -19,19 +19,32 @@ pub fn reference<T: Settings>(opening: &str) -> String {
         let _ = writeln!(page, "| {} | {says} |", name.to_lowercase());
     }
     let _ = writeln!(page, "\nA `?` after a type says that the key may be left out; what then holds is its default.\n");
-    section(&mut page, &schema, "Top level", &schema);
+    let mut told = Vec::new();
+    section(&mut page, &schema, "Top level", &schema, &mut told);
     page
 }
 
-/// A section's table, and after it those of the sections in it.
-fn section(page: &mut String, root: &Value, path: &str, schema: &Value) {
+/// A section's table, and after it those of the sections in it; `told` are the sections described so far, with their paths.
+fn section<'a>(
+    page: &mut String,
+    root: &'a Value,
+    path: &str,
+    schema: &'a Value,
+    told: &mut Vec<(&'a Value, String)>,
+) {
+    if let Some((_, before)) = told.iter().find(|(known, _)| std::ptr::eq(*known, schema)) {
+        let _ = writeln!(page, "## {path}\n\nThe same keys as `{before}`.\n");
+        return;
+    }
+    told.push((schema, path.to_owned()));
     let says = schema["description"].as_str().unwrap_or_default().replace('\n', " ");
     let _ = writeln!(page, "## {path}\n\n{says}\n\n| key | type | default | meaning |\n|---|---|---|---|");
     let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let mut inner = Vec::new();
     let mut names = Vec::new();
     for (key, property) in schema["properties"].as_object().into_iter().flatten() {
-        let resolved = resolve(root, property);
+        let resolved = resolve(root, property).schema;
+        let named = if resolved["items"].is_object() { resolve(root, &resolved["items"]).schema } else { resolved };
         let (kind, below) = kind(root, property);
         let needed = required.contains(&key.as_str());
         let default = match &property["default"] {
@@ -47,8 +60,8 @@ fn section(page: &mut String, root: &Value, path: &str, schema: &Value) {
             let path = if path == "Top level" { format!("{key}{suffix}") } else { format!("{path}.{key}{suffix}") };
             inner.push((path, schema));
         }
-        if !choices(resolved.schema).is_empty() {
-            names.push((key, resolved.schema));
+        if !choices(named).is_empty() {
+            names.push((key, named));
         }
     }
     let either: Vec<String> = exclusive(schema).iter().map(|key| format!("`{key}`")).collect();
@@ -65,7 +78,7 @@ fn section(page: &mut String, root: &Value, path: &str, schema: &Value) {
     }
     page.push('\n');
     for (path, schema) in inner {
-        section(page, root, &path, schema);
+        section(page, root, &path, schema, told);
     }
 }
 
@@ -90,10 +103,10 @@ fn kind<'a>(root: &'a Value, property: &'a Value) -> (String, Option<(&'static s
             (_, Some((_, inner))) => ("sections by name".to_owned(), Some((".NAME", inner))),
             (inner, None) => (format!("{inner} by name"), None),
         },
-        "array" => {
-            let inner = kind(root, &schema["items"]).1;
-            ("list of sections".to_owned(), inner.map(|(_, schema)| ("[]", schema)))
-        }
+        "array" => match kind(root, &schema["items"]) {
+            (_, Some((_, inner))) => ("list of sections".to_owned(), Some(("[]", inner))),
+            (inner, None) => (format!("list of {inner}"), None),
+        },
         // In the words of the errors: `a number of 0 or more`.
         _ => (expected(schema).trim_start_matches("a ").to_owned(), None),
     }

@@ -62,3 +62,23 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Loaded, RecipeError> {
 pub fn parse(text: &str, file: &Path, overrides: &[String]) -> Result<Loaded, Problems> {
     settings::parse(text, file, overrides)
 }
+
+const OPENING: &str = "\
+# The forge recipe
+
+A forge recipe is a YAML file that says which corpora to build from which documents, how these become text, and which are left
+out. `hephaestus-forge build --recipe FILE` builds them, `--dry-run` prints what would be read, `--set seed=1` overrides a key,
+`--print-schema` prints the JSON Schema that editors complete and check by. Keys that do not exist are refused. Paths are
+relative to the folder the command is run in. [forge-agent.yaml](../recipes/forge-agent.yaml) is a whole one, commented.
+
+Quantities are written as people write them:
+
+| quantity | written as |
+|---|---|
+";
+
+/// The reference of every key, docs/forge.md.
+#[must_use]
+pub fn reference() -> String {
+    settings::reference::<Recipe>(OPENING)
+}
