@@ -10,7 +10,7 @@ use std::time::Duration;
 use assert_cmd::Command;
 use hephaestus_forge::readers::{Kind, Reader};
 use hephaestus_forge::recipe::Input;
-use hephaestus_forge::{bpe, tokenize};
+use hephaestus_forge::{bpe, build};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -78,16 +78,16 @@ fn material() -> &'static Path {
         let input = |name: &str| Reader::new(Input::new(Kind::Jsonl, &[path(&format!("{name}.jsonl"))]));
         let settings = bpe::Settings { vocab_size: 320, special: Vec::new(), max_bytes: 1 << 20, strict: true };
         bpe::train(&[input("prose"), input("code")], &path("tok"), &settings, &mut |_| {}).unwrap();
-        for name in ["prose", "code"] {
-            let settings = tokenize::Settings {
-                tokenizer: path("tok"),
-                output: path(&format!("corpora/{name}")),
-                source: name.to_owned(),
-                end_of_document: tokenize::EndOfDocument::Auto,
-                strict: true,
-            };
-            tokenize::tokenize(&input(name), &settings, &mut |_| {}).unwrap();
-        }
+        let text = format!(
+            "version: 1\noutput: {output}\ntokenizer: {tokenizer}\nduplicates: {{ exact: false, near: false }}\nsources:\n  \
+             prose: {{ inputs: [{{ reader: jsonl, paths: [{prose}] }}] }}\n  code: {{ inputs: [{{ reader: jsonl, paths: [{code}] }}] }}\n",
+            output = path("corpora").display(),
+            tokenizer = path("tok").display(),
+            prose = path("prose.jsonl").display(),
+            code = path("code.jsonl").display(),
+        );
+        let recipe = hephaestus_forge::recipe::parse(&text, Path::new("forge.yaml"), &[]).unwrap();
+        build::run(&recipe, &build::Options::default(), &mut |_| {}).unwrap();
         folder
     });
     made.path()
