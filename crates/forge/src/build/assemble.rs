@@ -1,12 +1,14 @@
 //! Parts into corpora, and what was counted into the report.
 
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Write as _};
 
 use hephaestus_core::corpus::format::TokenType;
 use hephaestus_core::corpus::{Manifest, ManifestInfo, Writer};
-use hephaestus_core::{progress, whole};
+use hephaestus_core::whole::{self, Whole};
+use hephaestus_core::progress;
 
 use super::BuildError;
+use super::gather::Gathered;
 use super::plan::{Part, Plan};
 use super::tokens::token_type;
 use super::work::Work;
@@ -78,14 +80,19 @@ fn append(part: &Part, work: &Work, kind: TokenType, writer: &mut Writer) -> Res
     Ok(documents)
 }
 
-/// Writes the report and the resolved recipe; returns the bytes of text kept.
+/// Writes the report, the list of bad records and the resolved recipe; returns the bytes of text kept.
 pub(super) fn report(recipe: &Recipe, plan: &Plan, work: &Work, encoder: &Encoder) -> Result<u64, BuildError> {
     let mut tallies: Vec<Tally> = recipe.sources.iter().map(|_| Tally::default()).collect();
+    let mut bad = Whole::create(&recipe.output.join("bad-records.txt"))?;
     for part in &plan.parts {
-        for phase in ["documents", "tokens"] {
-            tallies[part.source].merge(&work.read_json::<Tally>(&work.part(phase, part.number, "json"))?);
+        let gathered: Gathered = work.read_json(&work.part("documents", part.number, "json"))?;
+        for record in &gathered.bad {
+            writeln!(bad, "{record}")?;
         }
+        tallies[part.source].merge(&gathered.tally);
+        tallies[part.source].merge(&work.read_json(&work.part("tokens", part.number, "json"))?);
     }
+    bad.finish()?;
     let report = Report::new(recipe, plan, encoder.vocabulary(), tallies, work)?;
     report.write(&recipe.output)?;
     whole::write(&recipe.output.join("forge.yaml"), plan.recipe.as_bytes())?;

@@ -5,6 +5,7 @@ use std::sync::mpsc::sync_channel;
 
 use hephaestus_core::progress;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::mill::{Mill, Outcome};
 use super::plan::{Part, Plan};
@@ -21,6 +22,18 @@ use crate::retrieval::{self, Classifier};
 const CHUNK: u64 = 8 << 20;
 /// Units in flight at once.
 const CHUNK_UNITS: usize = 1 << 14;
+
+/// Bad records of a part that are listed; the rest are only counted.
+const LISTED: usize = 10_000;
+
+/// What is known of a part when it is read.
+#[derive(Default, Serialize, Deserialize)]
+pub(super) struct Gathered {
+    /// What was counted.
+    pub(super) tally: Tally,
+    /// Its bad records, a line each.
+    pub(super) bad: Vec<String>,
+}
 
 /// Trains the classifiers that are not trained yet.
 pub(super) fn classifiers(recipe: &Recipe, work: &Work) -> Result<BTreeMap<String, Classifier>, BuildError> {
@@ -68,7 +81,7 @@ fn gather(
 ) -> Result<(), BuildError> {
     let mut documents = StoredWriter::create(&work.part("documents", part.number, "jsonl.zst"))?;
     let mut signatures = SignatureWriter::create(&work.part("signatures", part.number, "parquet"))?;
-    let mut tally = Tally::default();
+    let Gathered { mut tally, mut bad } = Gathered::default();
     let mut kept: i64 = 0;
     let (send, chunks) = sync_channel(1);
     std::thread::scope(|scope| -> Result<(), BuildError> {
@@ -87,10 +100,13 @@ fn gather(
                 chunk.par_iter().flat_map_iter(|unit| mill.grind(part.source, part.input, unit)).collect();
             for outcome in outcomes {
                 match outcome {
-                    Outcome::Bad(bad) if strict => return Err(BuildError::Record(bad)),
-                    Outcome::Bad(bad) => {
-                        tally.bad(&bad);
-                        report(&bad);
+                    Outcome::Bad(record) if strict => return Err(BuildError::Record(record)),
+                    Outcome::Bad(record) => {
+                        tally.bad(&record);
+                        report(&record);
+                        if bad.len() < LISTED {
+                            bad.push(record.to_string());
+                        }
                     }
                     Outcome::Dropped { rule, detail, origin, text, scrubbed } => {
                         tally.read(text.len() as u64);
@@ -112,7 +128,7 @@ fn gather(
     })?;
     documents.finish()?;
     signatures.finish()?;
-    work.write_json(&work.part("documents", part.number, "json"), &tally)
+    work.write_json(&work.part("documents", part.number, "json"), &Gathered { tally, bad })
 }
 
 /// The next units, up to a chunk of input together (always one at least, where there is any).
