@@ -43,6 +43,9 @@ pub(super) fn broken(recipe: &Recipe, positions: &Positions) -> Vec<Problem> {
         }
     }
     for (name, classifier) in &recipe.classifiers {
+        for (key, message) in classifier.broken() {
+            complain(&format!("classifiers.{name}.{key}"), message);
+        }
         for (list, inputs) in [("positive", &classifier.positive), ("negative", &classifier.negative)] {
             let key = format!("classifiers.{name}.{list}");
             if inputs.is_empty() {
