@@ -13,6 +13,8 @@ pub mod quality;
 pub mod readers;
 pub mod recipe;
 pub mod render;
+pub mod report;
 pub mod retrieval;
 pub mod tokenize;
 pub mod verify;
+mod visible;
