@@ -15,6 +15,8 @@ pub mod quality;
 pub mod readers;
 pub mod recipe;
 pub mod render;
+pub mod report;
 pub mod retrieval;
 pub mod report;
 pub mod verify;
+mod visible;
