@@ -183,7 +183,7 @@ fn encode(
         Err(bad) => vec![Err(bad.clone())],
     };
     let encode = |document: crate::document::Document| {
-        let text = Renderer::default()
+        let text = Renderer::plain()
             .render(&document)
             .map_err(|reason| BadRecord { origin: document.origin.clone(), reason })?
             .text;
