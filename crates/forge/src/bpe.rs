@@ -137,7 +137,7 @@ fn gather(
                 .collect();
             for document in documents {
                 match document {
-                    Ok(document) => match Renderer::default().render(&document) {
+                    Ok(document) => match Renderer::plain().render(&document) {
                         Ok(text) => sample.offer(text.text),
                         Err(_) => bad += 1,
                     },

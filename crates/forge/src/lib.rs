@@ -17,6 +17,5 @@ pub mod recipe;
 pub mod render;
 pub mod report;
 pub mod retrieval;
-pub mod report;
 pub mod verify;
 mod visible;

@@ -5,9 +5,15 @@
 //! without touching any state, so any thread may do it. Inputs are hostile: what cannot be read becomes a [`BadRecord`]
 //! that names its file and position, never a panic.
 
+mod example;
+pub mod functions;
 pub mod jsonl;
 pub mod markdown;
+pub mod openapi;
+mod prose;
 pub mod python_package;
+pub mod records;
+mod schema;
 pub mod source_tree;
 pub mod text;
 pub mod trajectories;

@@ -206,7 +206,7 @@ fn read(args: &ReadArgs) -> anyhow::Result<ExitCode> {
             match document {
                 Ok(document) => {
                     let (text, origin) =
-                        (Renderer::default().render(&document).unwrap_or_default().text, document.origin);
+                        (Renderer::plain().render(&document).unwrap_or_default().text, document.origin);
                     serde_json::to_writer(&mut out, &serde_json::json!({ "text": text, "origin": origin }))?;
                     out.write_all(b"\n")?;
                 }

@@ -1,0 +1,347 @@
+//! What templates can do with values besides what Jinja has.
+
+use std::borrow::Cow;
+
+use minijinja::value::{Kwargs, Serde};
+use minijinja::{Environment, Value};
+use serde_json::Map;
+
+/// The fields that the built-in templates of API records place themselves.
+const PLACED: &[&str] = &[
+    "name", "call", "description", "functionality", "arguments", "requirements", "example", "version", "provider", "domain",
+    "questions", "documentation", "performance",
+];
+/// Longest list shown on one line, in bytes.
+const LINE: usize = 100;
+
+type Json = Serde<serde_json::Value>;
+
+pub(super) fn add(environment: &mut Environment<'static>) {
+    environment.add_filter("line", line);
+    environment.add_filter("hang", hang);
+    environment.add_filter("sentence", |text: Cow<'_, str>| sentence(&text));
+    environment.add_filter("show", show);
+    environment.add_filter("pretty", |Serde(value): Json| pretty(&value));
+    environment.add_filter("said", said);
+    environment.add_filter("bullets", |Serde(value): Json| bullets(&value));
+    environment.add_filter("rows", |Serde(value): Json| Value::from(Serde(rows(value))));
+    environment.add_filter("code", |Serde(value): Json| code(&value));
+    environment.add_filter("label", label);
+    environment.add_filter("fence", fence);
+    environment.add_filter("reason", |status: Cow<'_, str>| super::request::reason(&status));
+}
+
+/// A text on one line.
+fn line(text: Cow<'_, str>) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A text that ends as a sentence does.
+fn sentence(text: &str) -> String {
+    let text = text.trim_end();
+    let open = text.chars().last().is_some_and(|last| last.is_alphanumeric() || ")]`'\"}*_".contains(last));
+    if open { format!("{text}.") } else { text.to_owned() }
+}
+
+/// A text whose lines after the first are indented, to stand under the first in a list.
+fn hang(text: Cow<'_, str>, width: usize) -> String {
+    let mut out = String::with_capacity(text.len());
+    for (at, line) in text.lines().enumerate() {
+        if at > 0 {
+            out.push('\n');
+            if !line.is_empty() {
+                out.extend(std::iter::repeat_n(' ', width.min(80)));
+            }
+        }
+        out.push_str(line);
+    }
+    out
+}
+
+/// A value as one writes it in prose: a string bare, anything else as JSON.
+fn show(Serde(value): Json) -> String {
+    match value {
+        serde_json::Value::String(text) => text,
+        value => value.to_string(),
+    }
+}
+
+/// A value as indented JSON; a string as it is. Short lists of plain values stay on one line.
+pub(super) fn pretty(value: &serde_json::Value) -> String {
+    if let serde_json::Value::String(text) = value {
+        return text.clone();
+    }
+    let mut out = String::new();
+    write_pretty(value, 0, &mut out);
+    out
+}
+
+fn write_pretty(value: &serde_json::Value, depth: usize, out: &mut String) {
+    use serde_json::Value::{Array, Object};
+    let plain = |value: &serde_json::Value| !value.is_array() && !value.is_object();
+    let indent = |out: &mut String, depth: usize| {
+        out.push('\n');
+        out.extend(std::iter::repeat_n("  ", depth));
+    };
+    match value {
+        Array(items) if !items.is_empty() && !(items.iter().all(plain) && value.to_string().len() < LINE) => {
+            out.push('[');
+            for (at, item) in items.iter().enumerate() {
+                out.push_str(if at > 0 { "," } else { "" });
+                indent(out, depth + 1);
+                write_pretty(item, depth + 1, out);
+            }
+            indent(out, depth);
+            out.push(']');
+        }
+        Array(items) => {
+            let items: Vec<String> = items.iter().map(ToString::to_string).collect();
+            *out += &format!("[{}]", items.join(", "));
+        }
+        Object(map) if !map.is_empty() => {
+            out.push('{');
+            for (at, (key, item)) in map.iter().enumerate() {
+                out.push_str(if at > 0 { "," } else { "" });
+                indent(out, depth + 1);
+                *out += &format!("{}: ", serde_json::Value::from(key.as_str()));
+                write_pretty(item, depth + 1, out);
+            }
+            indent(out, depth);
+            out.push('}');
+        }
+        other => *out += &other.to_string(),
+    }
+}
+
+/// What a row says: its description, and in sentences default, choices, limits and example. With `mark=""` values stand
+/// without backticks.
+fn said(Serde(row): Json, options: Kwargs) -> Result<String, minijinja::Error> {
+    let mark: Option<Cow<'_, str>> = options.get("mark")?;
+    options.assert_all_used()?;
+    let mark = mark.as_deref().unwrap_or("`");
+    let quoted = |value: &serde_json::Value| match value {
+        serde_json::Value::String(text) if text == "…" => text.clone(),
+        serde_json::Value::String(text) if text.is_empty() => "an empty string".to_owned(),
+        serde_json::Value::String(text) => format!("{mark}{text}{mark}"),
+        value => format!("{mark}{value}{mark}"),
+    };
+    let mut notes = Vec::new();
+    if row.get("deprecated").is_some() {
+        notes.push("Deprecated.".to_owned());
+    }
+    if let Some(serde_json::Value::Array(choices)) = row.get("enum") {
+        let choices: Vec<String> = choices.iter().map(quoted).collect();
+        notes.push(match choices.as_slice() {
+            [one] => format!("Always {one}."),
+            many => format!("One of {}.", many.join(", ")),
+        });
+    }
+    if let Some(default) = row.get("default") {
+        notes.push(format!("Default: {}.", quoted(default)));
+    }
+    if let Some(serde_json::Value::String(limits)) = row.get("limits") {
+        let mut letters = limits.chars();
+        let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
+        let limits = format!("{first}{}", letters.as_str());
+        notes.push(format!("{}.", if mark.is_empty() { limits.replace('`', "") } else { limits }));
+    }
+    if let Some(example) = row.get("example") {
+        notes.push(format!("Example: {}.", quoted(example)));
+    }
+    let description = row.get("description").and_then(serde_json::Value::as_str).unwrap_or_default().trim();
+    let notes = notes.join(" ");
+    Ok(match (description.is_empty(), notes.is_empty()) {
+        (_, true) => description.to_owned(),
+        (true, _) => notes,
+        // A list or block at the end is not to be run on.
+        _ if description.contains('\n') => format!("{description}\n\n{notes}"),
+        _ => format!("{} {notes}", sentence(description)),
+    })
+}
+
+/// A value as nested Markdown bullets; a bare value as a line.
+fn bullets(value: &serde_json::Value) -> String {
+    let mut out = String::new();
+    write_bullets(value, 0, &mut out);
+    out
+}
+
+fn write_bullets(value: &serde_json::Value, depth: usize, out: &mut String) {
+    use serde_json::Value::{Array, Object, String as Text};
+    let start = |out: &mut String| {
+        out.extend(std::iter::repeat_n("  ", depth));
+        out.push_str("- ");
+    };
+    let plain = |value: &serde_json::Value| match value {
+        Array(items) => {
+            let flat = items.iter().all(|item| !item.is_array() && !item.is_object());
+            let items: Vec<_> = items.iter().map(|item| show(Serde(item.clone()))).collect();
+            Some(items.join(", ")).filter(|line| flat && line.len() < LINE && !line.contains('\n'))
+        }
+        Object(_) => None,
+        Text(text) => Some(hang(Cow::Borrowed(text), 2 * depth + 2)),
+        value => Some(value.to_string()),
+    };
+    match value {
+        Object(map) => {
+            for (key, value) in map {
+                start(out);
+                match plain(value) {
+                    Some(text) => *out += &format!("{}: {text}\n", line(Cow::Borrowed(key))),
+                    None => {
+                        *out += &format!("{}:\n", line(Cow::Borrowed(key)));
+                        write_bullets(value, depth + 1, out);
+                    }
+                }
+            }
+        }
+        Array(items) => {
+            for item in items {
+                match plain(item) {
+                    Some(text) => {
+                        start(out);
+                        *out += &format!("{text}\n");
+                    }
+                    None => write_bullets(item, depth, out),
+                }
+            }
+        }
+        value => *out += &format!("{}\n", show(Serde(value.clone()))),
+    }
+}
+
+/// Arguments in whatever form catalogues have them, as rows: a map of names to descriptions or to objects, a list of names
+/// or of objects, names with commas between. Anything else gives no rows.
+fn rows(value: serde_json::Value) -> Vec<serde_json::Value> {
+    use serde_json::Value::{Array, Object, String as Text};
+    match value {
+        Object(map) => map.into_iter().map(|(name, value)| row(name, value)).collect(),
+        Array(items) => {
+            let row = |item| match item {
+                Text(name) if is_name(&name) => Some(row(name, serde_json::Value::Null)),
+                Object(mut map) => {
+                    let name = map.remove("name")?.as_str()?.to_owned();
+                    Some(row(name, Object(map)))
+                }
+                _ => None,
+            };
+            items.into_iter().map(row).collect::<Option<_>>().unwrap_or_default()
+        }
+        Text(text) => {
+            let names: Vec<&str> = text.split(',').map(str::trim).collect();
+            let all = names.iter().all(|name| is_name(name));
+            names.into_iter().filter(|_| all).map(|name| row(name.to_owned(), serde_json::Value::Null)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.len() < 60 && text.chars().all(|c| c.is_alphanumeric() || "_-.[]*$".contains(c))
+}
+
+/// A row of an argument, whose description may begin with `[REQUIRED]` and a type.
+fn row(name: String, value: serde_json::Value) -> serde_json::Value {
+    const TYPES: &[&str] = &["string", "integer", "number", "boolean", "object", "array", "list", "dict", "float", "int", "str", "bool", "file"];
+    let mut row = Map::new();
+    let mut description = None;
+    match value {
+        serde_json::Value::Null => {}
+        serde_json::Value::String(text) => description = Some(text),
+        serde_json::Value::Object(mut map) => {
+            for (key, names) in [("type", &["type", "data_type", "dataType"][..]), ("description", &["description", "desc"])] {
+                let found = names.iter().find_map(|name| map.get(*name).is_some_and(serde_json::Value::is_string).then(|| map.remove(*name)));
+                if let Some(serde_json::Value::String(text)) = found.flatten() {
+                    if key == "type" {
+                        row.insert("type".to_owned(), text.into());
+                    } else {
+                        description = Some(text);
+                    }
+                }
+            }
+            for (key, name) in [("required", "required"), ("default", "default"), ("enum", "enum"), ("example", "example")] {
+                if let Some(value) = map.remove(name)
+                    && (key != "required" || value == true)
+                    && (key != "enum" || value.is_array())
+                {
+                    row.insert(key.to_owned(), value);
+                }
+            }
+            map.retain(|key, value| key != "required" && !value.is_null());
+            if !map.is_empty() {
+                let rest = bullets(&serde_json::Value::Object(map));
+                description = Some(format!("{}\n{}", description.unwrap_or_default(), rest.trim_end()).trim_start().to_owned());
+            }
+        }
+        value => description = Some(value.to_string()),
+    }
+    if let Some(mut text) = description.map(|text| text.trim().to_owned()) {
+        if let Some(rest) = text.strip_prefix("[REQUIRED]") {
+            row.insert("required".to_owned(), true.into());
+            text = rest.trim_start().to_owned();
+        }
+        if let Some((kind, rest)) = text.split_once(':')
+            && TYPES.contains(&kind)
+        {
+            row.insert("type".to_owned(), kind.into());
+            text = rest.trim_start().to_owned();
+        }
+        for (word, required) in [("Required. ", true), ("Optional. ", false)] {
+            if let Some(rest) = text.strip_prefix(word) {
+                if required {
+                    row.insert("required".to_owned(), true.into());
+                }
+                text = rest.to_owned();
+            }
+        }
+        if !text.is_empty() {
+            row.insert("description".to_owned(), text.into());
+        }
+    }
+    row.insert("name".to_owned(), name.into());
+    row.insert("depth".to_owned(), 0.into());
+    serde_json::Value::Object(row)
+}
+
+/// Code in whatever form catalogues have it, as lines: a list of lines, parts by name, and lines after the first that all
+/// begin with one stray space.
+fn code(value: &serde_json::Value) -> String {
+    let text = match value {
+        serde_json::Value::String(text) => text.trim().to_owned(),
+        serde_json::Value::Array(lines) => lines.iter().map(|line| show(Serde(line.clone()))).collect::<Vec<_>>().join("\n"),
+        serde_json::Value::Object(parts) => {
+            let part = |(name, part): (&String, &serde_json::Value)| format!("# {}\n{}", line(Cow::Borrowed(name)), code(part));
+            parts.iter().map(part).collect::<Vec<_>>().join("\n\n")
+        }
+        value => value.to_string(),
+    };
+    // Some catalogues join lines by " \n ".
+    let mut indents = text.lines().skip(1).filter(|line| !line.trim().is_empty()).map(|line| line.len() - line.trim_start().len());
+    if text.contains("\n ") && indents.all(|indent| indent % 2 == 1) {
+        return text.lines().map(|line| line.strip_prefix(' ').unwrap_or(line)).collect::<Vec<_>>().join("\n");
+    }
+    text
+}
+
+/// A field's name as a heading: `env_requirements` as `Env requirements`.
+fn label(name: Cow<'_, str>) -> String {
+    let words = name.replace(['_', '-'], " ");
+    let mut letters = words.trim().chars();
+    letters.next().map(|first| first.to_uppercase().collect::<String>() + letters.as_str()).unwrap_or_default()
+}
+
+/// A code block of a language, its fence longer than any inside.
+fn fence(text: Cow<'_, str>, language: Option<Cow<'_, str>>) -> String {
+    let mut longest = 0;
+    for line in text.lines() {
+        longest = longest.max(line.trim_start().bytes().take_while(|byte| *byte == b'`').count());
+    }
+    let fence = "`".repeat((longest + 1).max(3));
+    format!("{fence}{}\n{}\n{fence}", language.unwrap_or_default(), text.trim_end())
+}
+
+/// The fields of an API record that no template places by name.
+pub(super) fn others(fields: &Map<String, serde_json::Value>) -> Value {
+    let others = fields.iter().filter(|(name, _)| !PLACED.contains(&name.as_str()));
+    others.map(|(name, value)| (name.clone(), Value::from(Serde(value)))).collect()
+}
