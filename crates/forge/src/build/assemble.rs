@@ -10,11 +10,13 @@ use hephaestus_core::progress;
 use super::BuildError;
 use super::gather::Gathered;
 use super::plan::{Part, Plan};
-use super::tokens::token_type;
+use super::stored;
+use super::tokens::{Tokenized, token_type};
 use super::work::Work;
 use crate::encode::Encoder;
 use crate::recipe::Recipe;
-use crate::report::{Report, Tally};
+use crate::report::{Classifier, Cluster, Counted, Duplicates, Report, Sweep};
+use crate::retrieval::{Evaluation, Row, TellingGram};
 
 /// Writes the corpora that are not in their places yet; a source of which nothing is left has none.
 pub(super) fn corpora(
@@ -81,27 +83,88 @@ fn append(part: &Part, work: &Work, kind: TokenType, writer: &mut Writer) -> Res
 }
 
 /// Writes the report, the list of bad records and the resolved recipe; returns the bytes of text kept.
-pub(super) fn report(recipe: &Recipe, plan: &Plan, work: &Work, encoder: &Encoder) -> Result<u64, BuildError> {
-    let mut tallies: Vec<Tally> = recipe.sources.iter().map(|_| Tally::default()).collect();
+pub(super) fn report(recipe: &Recipe, plan: &Plan, work: &Work) -> Result<u64, BuildError> {
+    let named = |name: &String| Counted { name: name.clone(), ..Counted::default() };
+    let mut sources: Vec<Counted> = recipe.sources.keys().map(named).collect();
     let mut bad = Whole::create(&recipe.output.join("bad-records.txt"))?;
     for part in &plan.parts {
+        let source = &mut sources[part.source];
         let gathered: Gathered = work.read_json(&work.part("documents", part.number, "json"))?;
         for record in &gathered.bad {
             writeln!(bad, "{record}")?;
         }
-        tallies[part.source].merge(&gathered.tally);
-        tallies[part.source].merge(&work.read_json(&work.part("tokens", part.number, "json"))?);
+        let tokenized: Tokenized = work.read_json(&work.part("tokens", part.number, "json"))?;
+        source.tally.merge(&gathered.tally);
+        source.tally.merge(&tokenized.tally);
+        source.exact.merge(tokenized.exact);
+        source.near.merge(tokenized.near);
     }
     bad.finish()?;
-    let report = Report::new(recipe, plan, encoder.vocabulary(), tallies, work)?;
+    let title = recipe.output.file_name().map_or("corpora".to_owned(), |name| name.to_string_lossy().into_owned());
+    let mut report = Report::new(&title, &plan.recipe, &plan.tokenizer, &sources);
+    report.duplicates = duplicates(work)?;
+    report.classifiers = classifiers(recipe, work)?;
     report.write(&recipe.output)?;
     whole::write(&recipe.output.join("forge.yaml"), plan.recipe.as_bytes())?;
-    match report.totals() {
-        totals if totals.kept == 0 => Err(BuildError::Empty {
-            read: totals.read,
-            bad: totals.bad,
-            report: recipe.output.join("report.md"),
-        }),
-        totals => Ok(totals.bytes),
+    let figures = &report.total.figures;
+    if figures.kept.documents == 0 {
+        let (read, bad) = (figures.read.documents, figures.bad.count);
+        return Err(BuildError::Empty { read, bad, report: recipe.output.join("report.md") });
+    }
+    Ok(figures.kept.bytes)
+}
+
+/// Groups of duplicates, the largest with where their first document came from.
+fn duplicates(work: &Work) -> Result<Duplicates, BuildError> {
+    let Some(summary) = work.grouped()? else { return Ok(Duplicates::default()) };
+    let mut found = Duplicates::default();
+    for (size, clusters) in &summary.sizes {
+        (0..*clusters).for_each(|_| found.add(*size));
+    }
+    for cluster in &summary.largest {
+        let (part, number) = ((cluster.root >> 32) as u32, (cluster.root & 0xFFFF_FFFF) as usize);
+        let mut documents = stored::read(&work.part("documents", part, "jsonl.zst"))?;
+        let kept = documents.nth(number).transpose()?.map_or(String::new(), |stored| stored.origin);
+        found.largest.push(Cluster { kept, documents: cluster.documents });
+    }
+    Ok(found)
+}
+
+/// How the classifiers did on documents held out.
+fn classifiers(recipe: &Recipe, work: &Work) -> Result<Vec<Classifier>, BuildError> {
+    let one = |name: &String| {
+        let evaluation: Evaluation =
+            work.read_json(&work.folder().join("classifiers").join(format!("{name}.json")))?;
+        Ok(shown(name, &evaluation))
+    };
+    recipe.classifiers.keys().map(one).collect()
+}
+
+fn shown(name: &str, evaluation: &Evaluation) -> Classifier {
+    let row = |row: &Row| {
+        let (taken, all) = (row.true_positive + row.false_positive, row.true_positive + row.false_positive + row.false_negative + row.true_negative);
+        Sweep {
+            threshold: row.threshold,
+            precision: row.precision.unwrap_or(1.0),
+            recall: row.recall,
+            f1: row.f1,
+            kept: taken as f64 / all.max(1) as f64,
+        }
+    };
+    let chosen = row(&evaluation.chosen);
+    let telling = &evaluation.telling;
+    let words = |grams: &[TellingGram]| grams.iter().map(|gram| gram.text.clone()).collect();
+    Classifier {
+        name: name.to_owned(),
+        positive: evaluation.documents.positive.held_out,
+        negative: evaluation.documents.negative.held_out,
+        threshold: chosen.threshold,
+        precision: chosen.precision,
+        recall: chosen.recall,
+        f1: chosen.f1,
+        auc: evaluation.roc_auc,
+        sweep: evaluation.sweep.iter().map(row).collect(),
+        telling_for: words(&telling.positive_words),
+        telling_against: words(&telling.negative_words),
     }
 }

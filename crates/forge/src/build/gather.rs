@@ -109,13 +109,13 @@ fn gather(
                         }
                     }
                     Outcome::Dropped { rule, detail, origin, text, scrubbed } => {
-                        tally.read(text.len() as u64);
+                        tally.read(text.len());
                         tally.dropped(rule, &detail, &origin, &text);
-                        scrubbed.each(|kind, count| tally.scrubbed(kind, count));
+                        scrubbed.counts.iter().for_each(|(kind, count)| tally.scrubbed(kind.name(), *count));
                     }
                     Outcome::Kept { stored, signature, scrubbed } => {
-                        tally.read(stored.text.text.len() as u64);
-                        scrubbed.each(|kind, count| tally.scrubbed(kind, count));
+                        tally.read(stored.text.text.len());
+                        scrubbed.counts.iter().for_each(|(kind, count)| tally.scrubbed(kind.name(), *count));
                         documents.push(&stored)?;
                         signatures.push((i64::from(part.number) << 32) | kept, &signature)?;
                         kept += 1;

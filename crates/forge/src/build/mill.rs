@@ -64,7 +64,7 @@ impl Mill {
             Ok(SourceMill {
                 readers: source.inputs.iter().map(|input| Reader::new(input.clone())).collect(),
                 renderer: Renderer::new(&source.render, recipe.seed, name, &recipe.tokenizer)?,
-                scrubber: Scrubber::new(&source.quality)?,
+                scrubber: Scrubber::new(&source.quality.scrub)?,
                 filter: Filter::new(&source.quality)?,
                 select: source.select.as_ref().map(|select| (select.classifier.clone(), select.threshold as f32)),
             })

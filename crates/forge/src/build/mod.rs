@@ -30,6 +30,7 @@ use hephaestus_core::vocabulary::VocabularyError;
 use crate::encode::Encoder;
 use crate::readers::{BadRecord, InputError};
 use crate::recipe::Loaded;
+use crate::report::ReportError;
 use crate::{duplicates, quality, render, retrieval};
 
 pub use plan::{Plan, Shard};
@@ -82,7 +83,16 @@ pub enum BuildError {
     Render(#[from] render::RenderError),
     /// Filters.
     #[error(transparent)]
-    Quality(#[from] quality::QualityError),
+    Filter(#[from] quality::FilterError),
+    /// What is scrubbed.
+    #[error(transparent)]
+    Scrubber(#[from] quality::scrub::ScrubberError),
+    /// Benchmarks.
+    #[error(transparent)]
+    Decontamination(#[from] quality::decontamination::DecontaminationError),
+    /// The report.
+    #[error(transparent)]
+    Report(#[from] ReportError),
     /// Deduplication.
     #[error(transparent)]
     Duplicates(#[from] duplicates::DuplicatesError),
@@ -181,7 +191,7 @@ pub fn run(loaded: &Loaded, options: &Options, report: &mut dyn FnMut(&BadRecord
         return Ok(Built::Tokenized);
     }
     let corpora = assemble::corpora(recipe, &plan, &work, &encoder)?;
-    let bytes = assemble::report(recipe, &plan, &work, &encoder)?;
+    let bytes = assemble::report(recipe, &plan, &work)?;
     plan.mark_built(&recipe.output)?;
     work.close(recipe.work.keep)?;
     clock.ended("writing");

@@ -7,6 +7,7 @@ use hephaestus_core::corpus::format::TokenType;
 use hephaestus_core::progress;
 use hephaestus_core::whole::Whole;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::plan::{Part, Plan};
 use super::stored::{self, Stored};
@@ -15,7 +16,7 @@ use super::{BuildError, Options};
 use crate::document::LEARNED;
 use crate::duplicates::Dropped;
 use crate::encode::{Encoded, Encoder};
-use crate::report::Tally;
+use crate::report::{Amount, Tally};
 
 /// Vocabularies smaller than this are written as u16, like Megatron-LM's.
 const U16_BELOW: u32 = 65_500;
@@ -46,6 +47,17 @@ pub(super) fn run(
     Ok(())
 }
 
+/// What is known of a part when it is tokenized.
+#[derive(Default, Serialize, Deserialize)]
+pub(super) struct Tokenized {
+    /// What was counted.
+    pub(super) tally: Tally,
+    /// Documents left out that equal one before.
+    pub(super) exact: Amount,
+    /// Documents left out that nearly equal one before.
+    pub(super) near: Amount,
+}
+
 /// The token files of a part.
 struct Files {
     tokens: Whole,
@@ -70,7 +82,7 @@ fn tokenize(
         None => Vec::new(),
     };
     let mut duplicates = dropped.into_iter().peekable();
-    let mut tally = Tally::default();
+    let mut done = Tokenized::default();
     let mut documents = stored::read(&work.part("documents", part.number, "jsonl.zst"))?;
     let (send, chunks) = sync_channel(1);
     std::thread::scope(|scope| -> Result<(), BuildError> {
@@ -88,12 +100,11 @@ fn tokenize(
         for chunk in chunks {
             let mut kept = Vec::new();
             for stored in chunk? {
-                if let Some((_, first, exact)) = duplicates.next_if(|(next, ..)| *next == number) {
-                    let rule = if exact { "duplicate.exact" } else { "duplicate.near" };
-                    let detail = format!("of document {} of part {}", first & 0xFFFF_FFFF, first >> 32);
-                    tally.dropped(rule, &detail, &stored.origin, &stored.text.text);
-                } else {
-                    kept.push(stored);
+                let bytes = stored.text.text.len() as u64;
+                match duplicates.next_if(|(next, ..)| *next == number) {
+                    Some((_, _, true)) => done.exact.add(bytes),
+                    Some((_, _, false)) => done.near.add(bytes),
+                    None => kept.push(stored),
                 }
                 number += 1;
             }
@@ -113,23 +124,23 @@ fn tokenize(
                 match encoded {
                     Ok(encoded) => {
                         let called = stored.called.iter().map(String::as_str);
-                        tally.kept(&stored.facts, called, &stored.origin, &stored.text.text);
+                        done.tally.kept(&stored.facts, called, &stored.origin, &stored.text.text);
                         let learned: u64 = encoded.weights.iter().map(|weight| u64::from(*weight)).sum();
                         let learned = match encoded.weights.as_slice() {
                             [] => encoded.tokens.len() as f64,
                             _ => learned as f64 / f64::from(LEARNED),
                         };
-                        tally.tokens(encoded.tokens.len(), learned);
+                        done.tally.tokens(encoded.tokens.len(), learned);
                         files.push(&encoded, kind)?;
                     }
-                    Err(reason) => tally.dropped("tokenizer", &reason, &stored.origin, &stored.text.text),
+                    Err(reason) => done.tally.dropped("tokenizer", &reason, &stored.origin, &stored.text.text),
                 }
             }
         }
         Ok(())
     })?;
     files.finish()?;
-    work.write_json(&work.part("tokens", part.number, "json"), &tally)
+    work.write_json(&work.part("tokens", part.number, "json"), &done)
 }
 
 impl Files {
