@@ -1,0 +1,177 @@
+//! What the retrieval classifier tells apart, and how fast it scores.
+//!
+//! - `cargo bench -p hephaestus-forge --bench retrieval`: trains it on what `../shared/data` and `.venv` hold, prints its
+//!   evaluation, and measures scoring on one core.
+//! - `cargo bench -p hephaestus-forge --bench retrieval -- write FOLDER`: writes the same documents as fastText reads them,
+//!   `train.txt` and `test.txt`, for `benches/peers/fasttext_classifier.py`.
+
+use std::error::Error;
+use std::hint::black_box;
+use std::io::{Write, stdout};
+use std::path::{Path, PathBuf};
+
+use criterion::{Criterion, Throughput};
+use hephaestus_forge::document::Content;
+use hephaestus_forge::readers::{Kind, Reader};
+use hephaestus_forge::recipe::Input;
+use hephaestus_forge::retrieval::{Classifier, Evaluation, Settings, TellingGram};
+use serde_json::Value;
+use xxhash_rust::xxh3::xxh3_64;
+
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+fn main() -> Outcome {
+    // `cargo test` runs benches too: there it is enough that this one builds.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return Ok(());
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let tasks = [easy(&root)?, hard(&root)?];
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    if let [write, folder] = &arguments[..]
+        && write == "write"
+    {
+        return tasks.iter().try_for_each(|task| task.write(&Path::new(folder).join(task.name)));
+    }
+    let mut criterion = Criterion::default().configure_from_args().sample_size(20);
+    for task in &tasks {
+        let classifier = task.show()?;
+        let texts: Vec<&String> = task.positive.iter().chain(&task.negative).collect();
+        let mut group = criterion.benchmark_group("score");
+        group.throughput(Throughput::Bytes(texts.iter().map(|text| text.len() as u64).sum()));
+        group.bench_function(task.name, |b| {
+            b.iter(|| texts.iter().map(|text| black_box(classifier.score(text))).sum::<f32>());
+        });
+        group.finish();
+    }
+    criterion.final_summary();
+    Ok(())
+}
+
+/// What is to be found, among what.
+struct Task {
+    name: &'static str,
+    positive: Vec<String>,
+    negative: Vec<String>,
+}
+
+/// Documentation of APIs of every kind among verse, source code and the prose of packages.
+fn easy(root: &Path) -> Outcome<Task> {
+    let agent = root.join("../shared/data/agent");
+    let mut positive = Vec::new();
+    for file in ["huggingface_api.jsonl", "torchhub_api.jsonl", "tensorflowhub_api.jsonl"] {
+        for line in std::fs::read_to_string(agent.join("apibench").join(file))?.lines() {
+            positive.extend(serde_json::from_str(line).ok().map(|record| strings(&record)));
+        }
+    }
+    for file in std::fs::read_dir(agent.join("openapi/twilio"))? {
+        let document: Value = serde_json::from_slice(&std::fs::read(file?.path())?)?;
+        let paths = document["paths"].as_object().into_iter().flat_map(|paths| paths.values());
+        positive.extend(paths.filter_map(Value::as_object).flat_map(|path| path.values().map(strings)));
+    }
+    positive.extend(read(Kind::PythonDocs, &packages(root)?));
+    let verse = std::fs::read_to_string(root.join("../shared/data/general/tinyshakespeare.txt"))?;
+    let mut negative: Vec<String> =
+        verse.split("\n\n").collect::<Vec<_>>().chunks(12).map(|some| some.join("\n\n")).collect();
+    negative.extend(read(Kind::PythonCode, &packages(root)?));
+    negative.extend(read(Kind::PythonText, &packages(root)?));
+    Ok(Task { name: "agent", positive, negative })
+}
+
+/// Documentation pages of Python packages among the same packages' prose and the read-me files of Rust's: what is said is
+/// much the same, and of the same things.
+fn hard(root: &Path) -> Outcome<Task> {
+    let positive = read(Kind::PythonDocs, &packages(root)?);
+    let mut negative = read(Kind::PythonText, &packages(root)?);
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(std::env::home_dir()?.join(".cargo")));
+    negative.extend(read(Kind::Markdown, &home.ok_or("no home folder")?.join("registry/src")));
+    Ok(Task { name: "prose", positive, negative })
+}
+
+/// The virtual environment's packages.
+fn packages(root: &Path) -> Outcome<PathBuf> {
+    let libraries = root.join(".venv/lib");
+    let python = std::fs::read_dir(&libraries)?.next().ok_or("no Python in .venv/lib")??;
+    Ok(python.path().join("site-packages"))
+}
+
+/// The texts of what a reader finds.
+fn read(kind: Kind, path: &Path) -> Vec<String> {
+    let reader = Reader::new(Input::new(kind, &[path.to_owned()]));
+    let Ok(listing) = reader.list() else { return Vec::new() };
+    let units: Vec<_> = reader.units(&listing).flatten().collect();
+    let documents = units.iter().flat_map(|unit| reader.documents(unit)).flatten();
+    documents
+        .filter_map(|document| if let Content::Text(text) = document.content { Some(text) } else { None })
+        .collect()
+}
+
+/// Every string in a JSON value, a line each: no braces give it away.
+fn strings(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(strings).filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n"),
+        Value::Object(map) => map.values().map(strings).filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n"),
+        _ => String::new(),
+    }
+}
+
+impl Task {
+    /// Documents of one class to learn from, or to test on: a fifth, by the hash of the text.
+    fn part(&self, positive: bool, test: bool) -> impl Iterator<Item = String> + '_ {
+        let texts = if positive { &self.positive } else { &self.negative };
+        texts.iter().filter(move |text| xxh3_64(text.as_bytes()).is_multiple_of(5) == test).cloned()
+    }
+
+    /// Trains, and prints what came of it.
+    fn show(&self) -> Outcome<Classifier> {
+        let settings = Settings::new(Vec::new(), Vec::new());
+        let start = std::time::Instant::now();
+        let (classifier, evaluation) =
+            Classifier::train(self.part(true, false), self.part(false, false), &settings, 0)?;
+        let seconds = start.elapsed().as_secs_f64();
+        let Evaluation { documents, epochs, threshold, roc_auc, average_precision, .. } = &evaluation;
+        let mut out = stdout().lock();
+        writeln!(out, "\n{}: {documents:?}", self.name)?;
+        writeln!(out, "trained in {seconds:.1} s, {epochs} rounds; AUC {roc_auc:.4}, AP {average_precision:.4}")?;
+        let test = |positive: bool| {
+            let scores: Vec<bool> =
+                self.part(positive, true).map(|text| f64::from(classifier.score(&text)) >= *threshold).collect();
+            (scores.iter().filter(|kept| **kept).count(), scores.len())
+        };
+        let ((right, positive), (wrong, negative)) = (test(true), test(false));
+        let f1 = 2.0 * right as f64 / (right + wrong + positive) as f64;
+        writeln!(out, "test: {right} of {positive} positive kept, {wrong} of {negative} negative; F1 {f1:.4}")?;
+        for row in std::iter::once(&evaluation.chosen).chain(&evaluation.sweep) {
+            let precision = row.precision.map_or("      -".to_owned(), |precision| format!("{precision:7.4}"));
+            writeln!(out, "{:6.3} precision {precision} recall {:7.4} F1 {:7.4}", row.threshold, row.recall, row.f1)?;
+        }
+        let telling = &evaluation.telling;
+        for (name, grams) in [
+            ("positive words", &telling.positive_words),
+            ("positive characters", &telling.positive_characters),
+            ("negative words", &telling.negative_words),
+            ("negative characters", &telling.negative_characters),
+        ] {
+            let text = |gram: &TellingGram| format!("{:?} {:.0}", gram.text, gram.weight);
+            writeln!(out, "{name}: {}", grams.iter().map(text).collect::<Vec<_>>().join(", "))?;
+        }
+        Ok(classifier)
+    }
+
+    /// Writes what is learned from and what is tested on, a line a document behind its label.
+    fn write(&self, folder: &Path) -> Outcome {
+        std::fs::create_dir_all(folder)?;
+        for (name, test) in [("train.txt", false), ("test.txt", true)] {
+            let mut lines = String::new();
+            for positive in [true, false] {
+                for text in self.part(positive, test) {
+                    let words: Vec<&str> = text.split_whitespace().collect();
+                    lines += &format!("__label__{positive} {}\n", words.join(" "));
+                }
+            }
+            std::fs::write(folder.join(name), lines)?;
+        }
+        Ok(())
+    }
+}
