@@ -1,6 +1,6 @@
 //! `hephaestus-forge`: documents into corpora, and a look at the result.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,6 +10,8 @@ use hephaestus_core::settings::quantity::Count;
 use hephaestus_core::trace;
 use hephaestus_core::vocabulary::Vocabulary;
 use hephaestus_forge::inspect::Choice;
+use hephaestus_forge::inspect::paint::{Paint, When};
+use hephaestus_forge::inspect::search::Pattern;
 use hephaestus_forge::readers::{BadRecord, Kind, Reader};
 use hephaestus_forge::recipe::Input;
 use hephaestus_forge::render::Renderer;
@@ -120,6 +122,21 @@ struct InspectArgs {
     /// Print document lengths: quantiles and a histogram.
     #[arg(long)]
     stats: bool,
+    /// Print only documents that hold this text; with --sample, in the order of the seed.
+    #[arg(long, short, value_name = "TEXT", conflicts_with = "document")]
+    search: Option<String>,
+    /// Take the text to look for as a regular expression.
+    #[arg(long, short = 'e', requires = "search")]
+    regex: bool,
+    /// Look for it in upper and lower case alike.
+    #[arg(long, short, requires = "search")]
+    ignore_case: bool,
+    /// Tell tokens apart: by backgrounds in turn, or by │ without colour.
+    #[arg(long)]
+    tokens: bool,
+    /// Whether to colour.
+    #[arg(long, value_name = "WHEN", default_value = "auto", alias = "colour")]
+    color: When,
 }
 
 #[derive(Args)]
@@ -279,6 +296,11 @@ fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
         tokenizer: args.tokenizer.clone(),
         documents,
         statistics: args.stats,
+        search: args.search.as_deref().map(|text| Pattern::new(text, args.regex, args.ignore_case)).transpose()?,
+        paint: Paint {
+            colours: args.color.colours(std::io::stdout().is_terminal(), |name| std::env::var(name).ok()),
+            tokens: args.tokens,
+        },
     };
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     inspect::inspect(&settings, &mut out)?;
