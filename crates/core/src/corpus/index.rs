@@ -146,6 +146,12 @@ impl Corpus {
         self.manifest.as_ref()
     }
 
+    /// Whether it has a `.loss`: some tokens are not learned, or not whole.
+    #[must_use]
+    pub fn has_weights(&self) -> bool {
+        self.loss.is_some()
+    }
+
     /// The tokens of document `i`, as offsets in tokens.
     ///
     /// # Errors

@@ -1,16 +1,24 @@
 //! A corpus back as text, and what it looks like in numbers.
 
+mod decoded;
+pub mod paint;
+pub mod search;
+mod statistics;
+
 use std::io::Write;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use hephaestus_core::corpus::{Corpus, CorpusError};
 use hephaestus_core::figures::{size, thousands};
+use hephaestus_core::progress;
 use hephaestus_core::vocabulary::{Vocabulary, VocabularyError};
+
+use paint::Paint;
+use search::{Pattern, Search};
 
 /// Token ids shown of a document when there is no tokenizer to decode them.
 const IDS: usize = 64;
-/// Width of the histogram's longest bar, in columns.
-const BAR: usize = 40;
 
 /// Which documents to print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +47,10 @@ pub struct Settings {
     pub documents: Choice,
     /// Whether to print statistics.
     pub statistics: bool,
+    /// Only documents that hold this.
+    pub search: Option<Pattern>,
+    /// How text is set off.
+    pub paint: Paint,
 }
 
 /// Why a corpus cannot be shown.
@@ -80,22 +92,38 @@ pub enum InspectError {
         /// What the tokenizer says.
         reason: String,
     },
+    /// Something to look for that is not.
+    #[error("--search: {0}")]
+    Pattern(String),
+    /// Something to look for in a corpus that nothing decodes.
+    #[error("--search looks for text: give the tokenizer that {} was made with (--tokenizer DIR)", .0.display())]
+    NoTokenizer(PathBuf),
     /// The output.
     #[error(transparent)]
     Io(#[from] std::io::Error),
 }
 
 /// Prints a corpus to `out`.
+///
+/// # Errors
+/// The corpus or the tokenizer is not sound or do not belong together, a document is not there, or `out` fails.
 pub fn inspect(settings: &Settings, out: &mut dyn Write) -> Result<(), InspectError> {
     let corpus = Corpus::open(&settings.prefix)?;
     let vocabulary = settings.tokenizer.as_deref().map(|path| decoder(path, &corpus, &settings.prefix)).transpose()?;
+    let view = View { corpus: &corpus, vocabulary: vocabulary.as_ref(), settings };
     let chosen = choose(settings, corpus.documents())?;
     summary(&corpus, &settings.prefix, out)?;
+    if corpus.has_weights() {
+        settings.paint.legend(out)?;
+    }
     if settings.statistics {
-        statistics(&corpus, out)?;
+        statistics::statistics(&corpus, out)?;
+    }
+    if let (Some(pattern), Some(count)) = (&settings.search, settings.documents.count()) {
+        return view.search(pattern, count, out);
     }
     for document in chosen {
-        print(&corpus, document, vocabulary.as_ref(), out)?;
+        view.print(document, out)?;
     }
     Ok(())
 }
@@ -153,87 +181,111 @@ fn summary(corpus: &Corpus, prefix: &Path, out: &mut dyn Write) -> Result<(), In
     Ok(())
 }
 
-fn statistics(corpus: &Corpus, out: &mut dyn Write) -> Result<(), InspectError> {
-    let mut lengths: Vec<u64> = Vec::new();
-    for document in 0..corpus.documents() {
-        let range = corpus.document_range(document)?;
-        lengths.push(range.end - range.start);
-    }
-    lengths.sort_unstable();
-    let (Some(least), Some(most)) = (lengths.first(), lengths.last()) else { return Ok(()) };
-    let quantile = |share: f64| thousands(lengths[((lengths.len() - 1) as f64 * share).round() as usize]);
-    let total: u64 = lengths.iter().sum();
-    writeln!(out, "\ntokens a document")?;
-    writeln!(
-        out,
-        "  mean {:.1}   least {}   most {}",
-        total as f64 / lengths.len() as f64,
-        thousands(*least),
-        thousands(*most)
-    )?;
-    let shown = [("5 %", 0.05), ("25 %", 0.25), ("50 %", 0.5), ("75 %", 0.75), ("95 %", 0.95), ("99 %", 0.99)];
-    let shown: Vec<String> = shown.iter().map(|(name, share)| format!("{name} {}", quantile(*share))).collect();
-    writeln!(out, "  {}", shown.join("   "))?;
-    for line in histogram(&lengths) {
-        writeln!(out, "  {line}")?;
-    }
-    Ok(())
-}
-
-/// A line for each power of two: documents of that length, and the share of all tokens they hold.
-fn histogram(lengths: &[u64]) -> Vec<String> {
-    let bucket = |length: u64| if length == 0 { 0 } else { length.ilog2() as usize + 1 };
-    let mut buckets = [(0_u64, 0_u64); 65];
-    for length in lengths {
-        let (documents, tokens) = &mut buckets[bucket(*length)];
-        *documents += 1;
-        *tokens += length;
-    }
-    let used = |(documents, _): &(u64, u64)| *documents > 0;
-    let (Some(first), Some(last)) = (buckets.iter().position(used), buckets.iter().rposition(used)) else {
-        return Vec::new();
-    };
-    let most = buckets.iter().map(|(documents, _)| *documents).max().unwrap_or(1).max(1);
-    let all = buckets.iter().map(|(_, tokens)| *tokens).sum::<u64>().max(1);
-    let row = |(at, (documents, tokens)): (usize, &(u64, u64))| {
-        let from = if at == 0 { 0 } else { 1_u64 << (at - 1) };
-        let eighths = (documents * BAR as u64 * 8).div_ceil(most) as usize;
-        let mut bar = "█".repeat(eighths / 8);
-        bar.extend(["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"].get(eighths % 8).copied());
-        let share = 100.0 * *tokens as f64 / all as f64;
-        format!(
-            "{:>11} │{bar:<BAR$}│ {:>9} documents, {share:4.1} % of tokens",
-            thousands(from) + "+",
-            thousands(*documents)
-        )
-    };
-    buckets.iter().enumerate().skip(first).take(last - first + 1).map(row).collect()
-}
-
-fn print(
-    corpus: &Corpus,
-    document: u64,
-    vocabulary: Option<&Vocabulary>,
-    out: &mut dyn Write,
-) -> Result<(), InspectError> {
+/// The tokens of a document.
+fn ids(corpus: &Corpus, document: u64) -> Result<Vec<u32>, InspectError> {
     let mut tokens: Vec<i64> = Vec::new();
     corpus.read(corpus.document_range(document)?, &mut tokens)?;
-    let title = format!("── document {document} · {} tokens ", thousands(tokens.len() as u64));
-    writeln!(out, "\n{title:─<100}")?;
-    match vocabulary {
-        Some(vocabulary) => {
-            let ids: Vec<u32> = tokens.iter().map(|id| u32::try_from(*id).unwrap_or(u32::MAX)).collect();
-            let text = vocabulary.tokenizer.decode(&ids, false);
-            let text = text.map_err(|error| InspectError::Decode { document, reason: error.to_string() })?;
-            writeln!(out, "{}", text.trim_end_matches('\n'))?;
-        }
-        None => {
-            let shown: Vec<String> = tokens.iter().take(IDS).map(i64::to_string).collect();
-            let more = if tokens.len() > IDS { " …" } else { "" };
-            writeln!(out, "{}{more}", shown.join(" "))?;
+    Ok(tokens.iter().map(|id| u32::try_from(*id).unwrap_or(u32::MAX)).collect())
+}
+
+impl Choice {
+    /// How many documents are printed at most, unless it is one that is named.
+    fn count(self) -> Option<u64> {
+        match self {
+            Self::First(count) | Self::Sample { count, .. } => Some(count),
+            Self::One(_) => None,
         }
     }
-    Ok(())
+}
+
+/// A corpus, what decodes it, and how it is shown.
+struct View<'a> {
+    corpus: &'a Corpus,
+    vocabulary: Option<&'a Vocabulary>,
+    settings: &'a Settings,
+}
+
+impl View<'_> {
+    fn print(&self, document: u64, out: &mut dyn Write) -> Result<(), InspectError> {
+        let paint = self.settings.paint;
+        let (ids, mut weights) = (ids(self.corpus, document)?, Vec::new());
+        self.corpus.read_weights(self.corpus.document_range(document)?, &mut weights)?;
+        let decoded = match self.vocabulary {
+            Some(vocabulary) => decoded::decode(vocabulary, &ids, &weights, paint.tokens)
+                .map_err(|reason| InspectError::Decode { document, reason })?,
+            None => decoded::numbers(&ids, &weights, IDS),
+        };
+        let matches = self.settings.search.as_ref().map_or(Vec::new(), |pattern| pattern.places(&decoded.text));
+        writeln!(out)?;
+        paint.title(&self.title(document, &weights, &matches), out)?;
+        let (windows, beyond) = search::windows(decoded.text.trim_end_matches('\n'), &matches);
+        for (number, window) in windows.iter().enumerate() {
+            if window.start > 0 {
+                writeln!(out, "{}…", if number > 0 { "\n" } else { "" })?;
+            }
+            paint.document(&decoded, &matches, window, out)?;
+        }
+        let more = windows.last().is_some_and(|last| last.end < decoded.text.trim_end_matches('\n').len());
+        writeln!(out, "{}", if more { "\n…" } else { "" })?;
+        if beyond > 0 {
+            writeln!(out, "and {} more matches", thousands(beyond as u64))?;
+        }
+        Ok(())
+    }
+
+    fn title(&self, document: u64, weights: &[f32], matches: &[Range<usize>]) -> String {
+        let mut title = format!("── document {document} · {} tokens ", thousands(weights.len() as u64));
+        if self.corpus.has_weights() {
+            let learned: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
+            let share = 100.0 * learned / weights.len().max(1) as f64;
+            title += &format!("· {share:.1} % learned ");
+        }
+        match matches.len() {
+            0 => {}
+            1 => title += "· 1 match ",
+            many => title += &format!("· {} matches ", thousands(many as u64)),
+        }
+        format!("{title:─<100}")
+    }
+
+    /// Prints the first `count` documents that match, and how far it looked for them.
+    fn search(&self, pattern: &Pattern, count: u64, out: &mut dyn Write) -> Result<(), InspectError> {
+        let Some(vocabulary) = self.vocabulary else {
+            return Err(InspectError::NoTokenizer(self.settings.prefix.clone()));
+        };
+        let seed = match self.settings.documents {
+            Choice::Sample { seed, .. } => Some(seed),
+            Choice::First(_) | Choice::One(_) => None,
+        };
+        let (mut search, bar) =
+            (Search::new(self.corpus, vocabulary, pattern, seed), progress::tokens(self.corpus.tokens(), "searching"));
+        let (mut shown, mut searched, mut more) = (0, 0, false);
+        while shown < count
+            && let Some(batch) = search.batch()?
+        {
+            for document in &batch.found {
+                if shown == count {
+                    more = true;
+                    break;
+                }
+                bar.suspend(|| self.print(*document, out))?;
+                shown += 1;
+            }
+            searched += batch.searched;
+            bar.inc(batch.tokens);
+        }
+        bar.finish_and_clear();
+        more |= searched < self.corpus.documents();
+        let (all, searched) = (thousands(self.corpus.documents()), thousands(searched));
+        let shown = match shown {
+            0 => "no document matches".to_owned(),
+            1 => "1 document".to_owned(),
+            many => format!("{} documents", thousands(many)),
+        };
+        let further = if more { "; a larger --documents looks further" } else { "" };
+        writeln!(out, "\n{shown}, {searched} of {all} searched{further}")?;
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -250,13 +302,113 @@ mod tests {
         assert_eq!(sample(3, 10, 7), [0, 1, 2]);
     }
 
+    /// The vocabulary of GPT-2, where it is.
+    pub(super) fn gpt2(test: &str) -> Option<Vocabulary> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/tokenizers/gpt2");
+        if !folder.is_dir() {
+            let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {} is absent", folder.display());
+            return None;
+        }
+        Some(Vocabulary::load(&folder).unwrap())
+    }
+
+    /// A corpus of conversations in which only the answers are learned, and one long document.
+    fn corpus(folder: &Path, vocabulary: &Vocabulary) -> PathBuf {
+        use hephaestus_core::corpus::format::TokenType;
+        use hephaestus_core::corpus::{ManifestInfo, Writer};
+        let prefix = folder.join("c");
+        let mut writer = Writer::create(&prefix, TokenType::U16).unwrap();
+        for number in 0..200 {
+            let parts = [
+                (format!("user: what is {number} times 7?\n"), 0),
+                (format!("assistant: {}\u{1b}[1m\n", number * 7), 255),
+                ("tool: 世界 \"ok\"\n".to_owned(), 102),
+            ];
+            let (mut ids, mut weights) = (Vec::new(), Vec::new());
+            for (text, weight) in parts {
+                ids.extend(vocabulary.encode(&text).unwrap());
+                weights.resize(ids.len(), weight);
+            }
+            writer.document(&ids, Some(&weights)).unwrap();
+        }
+        let long = format!("{}needle{}", "hay ".repeat(3_000), " hay".repeat(3_000));
+        writer.document(&vocabulary.encode(&long).unwrap(), None).unwrap();
+        let (source, tokenizer) = ("talk".to_owned(), vocabulary.fingerprint.clone());
+        writer.finish(ManifestInfo { source, tokenizer, vocab_size: vocabulary.size }).unwrap();
+        prefix
+    }
+
+    fn shown(test: &str, change: impl Fn(&mut Settings)) -> Option<String> {
+        let vocabulary = gpt2(test)?;
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = Settings {
+            prefix: corpus(folder.path(), &vocabulary),
+            tokenizer: Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/tokenizers/gpt2")),
+            documents: Choice::First(2),
+            statistics: false,
+            search: None,
+            paint: Paint::default(),
+        };
+        change(&mut settings);
+        let mut out = Vec::new();
+        inspect(&settings, &mut out).unwrap();
+        let out = String::from_utf8(out).unwrap();
+        Some(out.replace(&folder.path().display().to_string(), "FOLDER"))
+    }
+
     #[test]
-    fn the_histogram_counts_by_powers_of_two() {
-        let lines = histogram(&[0, 1, 3, 3, 9]);
-        assert_eq!(lines.len(), 5);
-        assert!(
-            lines[2].contains("2+ │████████████████████████████████████████│")
-                && lines[2].contains("2 documents, 37.5 %")
-        );
+    fn documents_are_shown_with_their_loss_weights() {
+        let Some(out) = shown("documents_are_shown_with_their_loss_weights", |_| {}) else { return };
+        insta::assert_snapshot!(out);
+    }
+
+    #[test]
+    fn tokens_are_told_apart_where_asked_and_ids_shown_without_a_tokenizer() {
+        let test = "tokens_are_told_apart_where_asked_and_ids_shown_without_a_tokenizer";
+        let tokens = shown(test, |settings| settings.paint.tokens = true);
+        let ids = shown(test, |settings| settings.tokenizer = None);
+        let (Some(tokens), Some(ids)) = (tokens, ids) else { return };
+        insta::assert_snapshot!(format!("{tokens}\n{ids}"));
+    }
+
+    #[test]
+    fn a_search_finds_the_documents_that_hold_it_and_no_others() {
+        let test = "a_search_finds_the_documents_that_hold_it_and_no_others";
+        let search = |pattern: &'static str, is_regex: bool, documents: Choice| {
+            shown(test, |settings| {
+                settings.search = Some(Pattern::new(pattern, is_regex, false).unwrap());
+                settings.documents = documents;
+            })
+        };
+        let Some(all) = search("is 1[0-9]*3 times", true, Choice::First(1_000)) else { return };
+        let titles: Vec<&str> = all.lines().filter(|line| line.starts_with("──")).collect();
+        let number = |title: &&str| title.split(' ').nth(2).unwrap().parse::<u64>().unwrap();
+        let expected: Vec<u64> = [13].into_iter().chain((10..20).map(|ten| ten * 10 + 3)).collect();
+        assert_eq!(titles.iter().map(number).collect::<Vec<_>>(), expected);
+        assert!(all.ends_with("11 documents, 201 of 201 searched\n"), "{all}");
+        // A match that runs over several loss weights, the first of many.
+        let first = search("7?\nassistant: 4", false, Choice::First(1)).unwrap();
+        // A long document, shown around its match.
+        let long = search("needle", false, Choice::First(3)).unwrap();
+        let none = search("absent", false, Choice::First(3)).unwrap();
+        insta::assert_snapshot!([first, long, none].join("\n"));
+        let drawn = |seed| search("times", false, Choice::Sample { count: 2, seed }).unwrap();
+        assert!(drawn(1) == drawn(1) && drawn(1) != drawn(2));
+    }
+
+    #[test]
+    fn a_search_without_a_tokenizer_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let Some(vocabulary) = gpt2("a_search_without_a_tokenizer_is_refused") else { return };
+        let settings = Settings {
+            prefix: corpus(folder.path(), &vocabulary),
+            tokenizer: None,
+            documents: Choice::First(1),
+            statistics: false,
+            search: Some(Pattern::new("x", false, false).unwrap()),
+            paint: Paint::default(),
+        };
+        let error = inspect(&settings, &mut Vec::new()).unwrap_err().to_string();
+        assert!(error.ends_with("c was made with (--tokenizer DIR)"), "{error}");
     }
 }

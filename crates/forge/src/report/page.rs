@@ -22,7 +22,6 @@ pub(super) fn of(report: &Report) -> Result<String, minijinja::Error> {
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     environment.add_filter("thousands", thousands);
     environment.add_filter("size", size);
-    environment.add_filter("compact", chart::compact);
     environment.add_filter("percent", |share: f64| format!("{:.1} %", 100.0 * share));
     environment.add_filter("three", |share: f64| format!("{share:.3}"));
     environment.add_filter("visible", |text: &str| visible(text).into_owned());

@@ -1,9 +1,13 @@
 //! `hephaestus-forge`: documents into corpora, and a look at the result.
 
+<<<<<<< HEAD:crates/forge/src/bin/hephaestus-forge/main.rs
 mod bad_records;
 mod build;
 
 use std::io::Write as _;
+=======
+use std::io::{IsTerminal as _, Write as _};
+>>>>>>> report:crates/forge/src/main.rs
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -14,7 +18,13 @@ use hephaestus_core::trace;
 use hephaestus_core::vocabulary::Vocabulary;
 use bad_records::BadRecords;
 use hephaestus_forge::inspect::Choice;
+<<<<<<< HEAD:crates/forge/src/bin/hephaestus-forge/main.rs
 use hephaestus_forge::readers::{Kind, Reader};
+=======
+use hephaestus_forge::inspect::paint::{Paint, When};
+use hephaestus_forge::inspect::search::Pattern;
+use hephaestus_forge::readers::{BadRecord, Kind, Reader};
+>>>>>>> report:crates/forge/src/main.rs
 use hephaestus_forge::recipe::Input;
 use hephaestus_forge::render::Renderer;
 use hephaestus_forge::{bpe, inspect, verify};
@@ -100,6 +110,21 @@ struct InspectArgs {
     /// Print document lengths: quantiles and a histogram.
     #[arg(long)]
     stats: bool,
+    /// Print only documents that hold this text; with --sample, in the order of the seed.
+    #[arg(long, short, value_name = "TEXT", conflicts_with = "document")]
+    search: Option<String>,
+    /// Take the text to look for as a regular expression.
+    #[arg(long, short = 'e', requires = "search")]
+    regex: bool,
+    /// Look for it in upper and lower case alike.
+    #[arg(long, short, requires = "search")]
+    ignore_case: bool,
+    /// Tell tokens apart: by backgrounds in turn, or by │ without colour.
+    #[arg(long)]
+    tokens: bool,
+    /// Whether to colour.
+    #[arg(long, value_name = "WHEN", default_value = "auto", alias = "colour")]
+    color: When,
 }
 
 #[derive(Args)]
@@ -231,6 +256,11 @@ fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
         tokenizer: args.tokenizer.clone(),
         documents,
         statistics: args.stats,
+        search: args.search.as_deref().map(|text| Pattern::new(text, args.regex, args.ignore_case)).transpose()?,
+        paint: Paint {
+            colours: args.color.colours(std::io::stdout().is_terminal(), |name| std::env::var(name).ok()),
+            tokens: args.tokens,
+        },
     };
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     inspect::inspect(&settings, &mut out)?;

@@ -9,8 +9,7 @@ use super::{Outcome, escape, open, short, text};
 /// Size of the picture without its margins, in SVG units.
 const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 280.0;
-/// Where the two columns stand, and how wide a node is.
-const LEFT: f64 = 190.0;
+/// Where the right column stands, and how wide a node is.
 const RIGHT: f64 = 706.0;
 const NODE: f64 = 9.0;
 /// Least height that a node has for its words, and the space between nodes.
@@ -18,8 +17,9 @@ const SLOT: f64 = 17.0;
 const GAP: f64 = 7.0;
 /// Least thickness of a flow that is there at all.
 const HAIR: f64 = 0.8;
-/// Characters of a name.
+/// Characters of a name, and the width of one, generously.
 const NAME: usize = 22;
+const CHARACTER: f64 = 7.6;
 
 /// Draws the flow of documents from `sources` to `outcomes`, whose amounts are one a source.
 pub(in crate::report) fn flow(sources: &[&str], outcomes: &[Outcome]) -> String {
@@ -30,6 +30,8 @@ pub(in crate::report) fn flow(sources: &[&str], outcomes: &[Outcome]) -> String 
     if whole <= 0.0 {
         return String::new();
     }
+    let longest = sources.iter().map(|name| short(name, NAME).chars().count()).max().unwrap_or(0);
+    let left = 12.0 + CHARACTER * longest as f64;
     let scale = HEIGHT / whole;
     let tall = |column: &[f64]| column.iter().map(|value| (value * scale).max(SLOT) + GAP).sum::<f64>();
     let height = tall(&from).max(tall(&to));
@@ -37,13 +39,13 @@ pub(in crate::report) fn flow(sources: &[&str], outcomes: &[Outcome]) -> String 
     // The next free place of each node, from above.
     let mut starts = places(&from, scale, (height - tall(&from)) / 2.0);
     let mut ends = places(&to, scale, (height - tall(&to)) / 2.0);
-    let nodes = [(LEFT, &from, starts.clone()), (RIGHT, &to, ends.clone())];
+    let nodes = [(left, &from, starts.clone()), (RIGHT, &to, ends.clone())];
     for (outcome, end) in outcomes.iter().zip(&mut ends) {
         for (at, start) in starts.iter_mut().enumerate() {
             let value = documents(outcome, at);
             if value > 0.0 {
                 let thick = (value * scale).max(HAIR);
-                let (x, y, middle) = (LEFT + NODE, *start, f64::midpoint(LEFT + NODE, RIGHT));
+                let (x, y, middle) = (left + NODE, *start, f64::midpoint(left + NODE, RIGHT));
                 let (low, end_low) = (y + thick, *end + thick);
                 let title = format!("{} → {}: {}", sources[at], outcome.name, thousands(value as u64));
                 let _ = write!(

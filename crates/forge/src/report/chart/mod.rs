@@ -126,7 +126,7 @@ fn short(name: &str, characters: usize) -> String {
 }
 
 /// A count in at most four characters: `640`, `1.2k`, `35M`.
-pub(super) fn compact(count: u64) -> String {
+fn compact(count: u64) -> String {
     let (value, unit) = match count {
         0..1_000 => return count.to_string(),
         1_000..999_500 => (count as f64 / 1e3, "k"),
