@@ -1,13 +1,9 @@
 //! `hephaestus-forge`: documents into corpora, and a look at the result.
 
-<<<<<<< HEAD:crates/forge/src/bin/hephaestus-forge/main.rs
 mod bad_records;
 mod build;
 
-use std::io::Write as _;
-=======
 use std::io::{IsTerminal as _, Write as _};
->>>>>>> report:crates/forge/src/main.rs
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -18,13 +14,9 @@ use hephaestus_core::trace;
 use hephaestus_core::vocabulary::Vocabulary;
 use bad_records::BadRecords;
 use hephaestus_forge::inspect::Choice;
-<<<<<<< HEAD:crates/forge/src/bin/hephaestus-forge/main.rs
-use hephaestus_forge::readers::{Kind, Reader};
-=======
 use hephaestus_forge::inspect::paint::{Paint, When};
 use hephaestus_forge::inspect::search::Pattern;
-use hephaestus_forge::readers::{BadRecord, Kind, Reader};
->>>>>>> report:crates/forge/src/main.rs
+use hephaestus_forge::readers::{Kind, Reader};
 use hephaestus_forge::recipe::Input;
 use hephaestus_forge::render::Renderer;
 use hephaestus_forge::{bpe, inspect, verify};
