@@ -89,8 +89,8 @@ struct Passage {
 #[derive(Debug)]
 pub struct Decontaminator {
     overlap: f64,
-    /// Lengths of runs that are known, in words, descending.
-    lengths: Vec<usize>,
+    /// Lengths of runs that are known, in words, descending, each with the power of the base that drops what is before.
+    lengths: Vec<(usize, u64)>,
     /// Hashes of known runs and their passages, ascending.
     hashes: Vec<u64>,
     passages_of: Vec<u32>,
@@ -138,7 +138,8 @@ impl Decontaminator {
                     benchmark.short += 1;
                     continue;
                 }
-                let runs: BTreeSet<u64> = (0..=words.len() - length).map(|at| run(&sums, at, length)).collect();
+                let runs: BTreeSet<u64> =
+                    (0..=words.len() - length).map(|at| run(&sums, at, length, power(length))).collect();
                 let passage = made.passages.len() as u32;
                 lengths.insert(length);
                 known.extend(runs.iter().map(|hash| (*hash, passage)));
@@ -148,7 +149,7 @@ impl Decontaminator {
             made.benchmarks.push(benchmark);
         }
         known.sort_unstable();
-        made.lengths = lengths.into_iter().rev().collect();
+        made.lengths = lengths.into_iter().rev().map(|length| (length, power(length))).collect();
         // Sixteen bits and more a run: fifteen in sixteen unknown runs need no search.
         let bits = (known.len() as u64 * 16).next_power_of_two().max(64);
         made.shift = 64 - bits.trailing_zeros();
@@ -174,11 +175,11 @@ impl Decontaminator {
         let (words, sums) = words(text);
         let mut held: HashMap<u32, BTreeSet<u64>> = HashMap::new();
         for at in 0..words.len() {
-            for length in &self.lengths {
+            for (length, power) in &self.lengths {
                 if at + length > words.len() {
                     continue;
                 }
-                let hash = run(&sums, at, *length);
+                let hash = run(&sums, at, *length, *power);
                 for passage in self.known(hash) {
                     let runs = &self.passages[*passage as usize];
                     let enough = if self.overlap > 0.0 {
@@ -248,9 +249,12 @@ fn words(text: &str) -> (Vec<Word>, Vec<u64>) {
     (words, sums)
 }
 
+fn power(length: usize) -> u64 {
+    BASE.wrapping_pow(length as u32)
+}
+
 /// The hash of `length` words from word `at` on.
-fn run(sums: &[u64], at: usize, length: usize) -> u64 {
-    let power = BASE.wrapping_pow(length as u32);
+fn run(sums: &[u64], at: usize, length: usize, power: u64) -> u64 {
     let sum = sums[at + length].wrapping_sub(sums[at].wrapping_mul(power));
     // Its upper bits choose a place in the table.
     (sum ^ (sum >> 32)).wrapping_mul(BASE) ^ length as u64

@@ -55,7 +55,9 @@ pub(super) fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, BenchmarkError> {
             let before = files.len();
             for entry in fs_err::read_dir(path).map_err(BenchmarkError::Read)? {
                 let file = entry.map_err(BenchmarkError::Read)?.path();
-                if file.is_file() && file.extension().is_some_and(|given| EXTENSIONS.iter().any(|taken| given == *taken)) {
+                if file.is_file()
+                    && file.extension().is_some_and(|given| EXTENSIONS.iter().any(|taken| given == *taken))
+                {
                     files.push(file);
                 }
             }
@@ -140,9 +142,13 @@ fn under(value: &Value, fields: &[String], take: &mut dyn FnMut(&str)) {
     }
 }
 
+/// Every string in a value; of a message only what it says.
 fn strings(value: &Value, take: &mut dyn FnMut(&str)) {
     match value {
         Value::String(text) => take(text),
+        Value::Object(message) if message.contains_key("role") && message.contains_key("content") => {
+            strings(&message["content"], take);
+        }
         Value::Array(items) => items.iter().for_each(|item| strings(item, take)),
         Value::Object(map) => map.values().for_each(|item| strings(item, take)),
         _ => {}
