@@ -6,7 +6,7 @@ use whatlang::{Detector, Lang};
 use super::filter::Drop;
 
 /// Bytes of prose that are enough to tell a language, and the most that are looked at.
-const ENOUGH: usize = 4096;
+const ENOUGH: usize = 1536;
 /// Letters of prose below which a language is not told.
 const LEAST_LETTERS: usize = 40;
 

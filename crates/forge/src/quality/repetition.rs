@@ -3,7 +3,7 @@
 //! Runs of n words are looked at from 2 to 10. A run of n words that occurs twice begins with a run of n - 1 words that
 //! does, so each n looks only at the places that the one before has left, which in ordinary text are soon few.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use super::filter::{Drop, percent};
 use super::lines::{BuildSame, Repeated, pieces, repeated};
@@ -98,43 +98,40 @@ struct Runs<'a> {
     places: Vec<usize>,
     /// The hash of the run that begins at each place.
     hashes: Vec<u64>,
-    /// How often each run of this length occurs.
-    counts: HashMap<u64, u32, BuildSame>,
+    /// How often the run at each place occurs.
+    times: Vec<u32>,
+    table: Table,
 }
 
 impl<'a> Runs<'a> {
     fn new(words: &'a [Word]) -> Self {
         let hashes = words.iter().map(|word| word.hash).collect();
-        Self { words, n: 1, places: (0..words.len()).collect(), hashes, counts: HashMap::default() }
+        Self { words, n: 1, places: (0..words.len()).collect(), hashes, times: Vec::new(), table: Table::default() }
     }
 
     /// Goes on to runs of one word more.
     fn lengthen(&mut self) {
-        let Self { words, n, places, hashes, counts } = self;
-        *n += 1;
-        counts.clear();
+        self.n += 1;
+        self.table.clear(self.places.len());
+        let mut slots = Vec::with_capacity(self.places.len());
+        for (place, hash) in self.places.iter().zip(&mut self.hashes) {
+            // The last place may have no word left behind it.
+            let Some(word) = self.words.get(place + self.n - 1) else { break };
+            *hash = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(word.hash);
+            slots.push(self.table.add(*hash));
+        }
         let mut kept = 0;
-        for at in 0..places.len() {
-            let place = places[at];
-            if let Some(word) = words.get(place + *n - 1) {
-                let hash = hashes[at].wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(word.hash);
-                let count = counts.entry(hash).or_insert(0);
-                *count = count.saturating_add(1);
-                (places[kept], hashes[kept]) = (place, hash);
+        self.times.clear();
+        for (at, slot) in slots.into_iter().enumerate() {
+            let times = self.table.counts[slot].1;
+            if times > 1 {
+                (self.places[kept], self.hashes[kept]) = (self.places[at], self.hashes[at]);
+                self.times.push(times);
                 kept += 1;
             }
         }
-        places.truncate(kept);
-        hashes.truncate(kept);
-        let mut kept = 0;
-        for at in 0..places.len() {
-            if counts.get(&hashes[at]).is_some_and(|count| *count > 1) {
-                (places[kept], hashes[kept]) = (places[at], hashes[at]);
-                kept += 1;
-            }
-        }
-        places.truncate(kept);
-        hashes.truncate(kept);
+        self.places.truncate(kept);
+        self.hashes.truncate(kept);
     }
 
     /// Characters of the run at a place, with a space between its words where `spaces` is 1.
@@ -147,14 +144,13 @@ impl<'a> Runs<'a> {
     /// first run of the text.
     fn top(&self) -> u64 {
         let mut best: Option<(u32, usize)> = None;
-        for (place, hash) in self.places.iter().zip(&self.hashes) {
-            let count = self.counts.get(hash).copied().unwrap_or(0);
-            if best.is_none_or(|(most, _)| count > most) {
-                best = Some((count, *place));
+        for (place, times) in self.places.iter().zip(&self.times) {
+            if best.is_none_or(|(most, _)| *times > most) {
+                best = Some((*times, *place));
             }
         }
         match best {
-            Some((count, place)) => u64::from(count) * self.chars(place, 1),
+            Some((times, place)) => u64::from(times) * self.chars(place, 1),
             None if self.words.len() >= self.n => self.chars(0, 1),
             None => 0,
         }
@@ -171,6 +167,37 @@ impl<'a> Runs<'a> {
             }
         }
         chars
+    }
+}
+
+/// Counts hashes: open addressing, at most half full.
+#[derive(Default)]
+struct Table {
+    /// A hash and how often it came; 0 times where the slot is free.
+    counts: Vec<(u64, u32)>,
+}
+
+impl Table {
+    /// Makes room for `hashes` different hashes.
+    fn clear(&mut self, hashes: usize) {
+        self.counts.clear();
+        self.counts.resize((hashes * 2).next_power_of_two().max(2), (0, 0));
+    }
+
+    /// Counts a hash; its slot.
+    fn add(&mut self, hash: u64) -> usize {
+        let mask = self.counts.len() - 1;
+        // Of a sum of products the upper bits are the better mixed.
+        let mut slot = (hash ^ (hash >> 32)) as usize & mask;
+        loop {
+            let (known, times) = &mut self.counts[slot];
+            if *times == 0 || *known == hash {
+                *known = hash;
+                *times = times.saturating_add(1);
+                return slot;
+            }
+            slot = (slot + 1) & mask;
+        }
     }
 }
 
@@ -194,6 +221,32 @@ mod tests {
         assert_eq!(runs_of("a a a a a", 2), (12, 2));
         assert_eq!(runs_of("one two three", 3), (13, 0));
         assert_eq!(runs_of("one two", 3), (0, 0));
+    }
+
+    /// The definition, as `datatrove` has it: by the runs' own words, one length at a time.
+    fn by_definition(words: &[&str], n: usize) -> (u64, u64) {
+        let runs: Vec<&[&str]> = words.windows(n).collect();
+        let times = |run: &[&str]| runs.iter().filter(|other| **other == run).count();
+        let most = runs.iter().map(|run| times(run)).max().unwrap_or(0);
+        let top = runs.iter().find(|run| times(run) == most).map_or(0, |run| run.join(" ").len() * most);
+        let (mut seen, mut chars, mut at) = (HashSet::new(), 0, 0);
+        while at < runs.len() {
+            if seen.insert(runs[at]) {
+                at += 1;
+            } else {
+                chars += runs[at].concat().len();
+                at += n;
+            }
+        }
+        (top as u64, chars as u64)
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn leaving_places_out_changes_no_count(words in proptest::collection::vec("a|b|cc|ddd", 0..60), n in 2_usize..11) {
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            assert_eq!(runs_of(&words.join(" "), n), by_definition(&words, n));
+        }
     }
 
     #[test]

@@ -34,35 +34,84 @@ impl Words {
     pub(super) fn of(text: &str) -> Self {
         let mut words = Self { list: Vec::with_capacity(text.len() / 5), ..Self::default() };
         let mut suffixes = Vec::new();
-        for run in text.split_whitespace() {
-            split(run, &mut suffixes, &mut |word| words.push(word));
+        let bytes = text.as_bytes();
+        let mut at = 0;
+        while at < bytes.len() {
+            let start = at;
+            let mut classes = 0;
+            while let Some(byte) = bytes.get(at) {
+                let class = CLASSES[usize::from(*byte)];
+                if class == SPACE {
+                    break;
+                }
+                classes |= class;
+                at += 1;
+            }
+            let run = &text[start..at];
+            if classes & (MARK | HIGH) == 0 {
+                if at > start {
+                    words.push(run, run.len(), classes);
+                }
+            } else if classes & HIGH == 0 {
+                split(run, &mut suffixes, &mut |word| words.classify(word));
+            } else {
+                for run in run.split_whitespace() {
+                    split(run, &mut suffixes, &mut |word| words.classify(word));
+                }
+            }
+            at += 1;
         }
         words
     }
 
-    fn push(&mut self, word: &str) {
-        let (mut chars, mut letters, mut digits) = (0_u32, false, false);
-        if word.is_ascii() {
-            chars = u32::try_from(word.len()).unwrap_or(u32::MAX);
-            for byte in word.bytes() {
-                letters |= byte.is_ascii_alphabetic();
-                digits |= byte.is_ascii_digit();
-            }
-        } else {
-            for char in word.chars() {
-                chars = chars.saturating_add(1);
-                letters |= char.is_alphabetic();
-                digits |= char.is_numeric();
+    fn classify(&mut self, word: &str) {
+        let mut classes = word.bytes().fold(0, |classes, byte| classes | CLASSES[usize::from(byte)]);
+        let mut chars = word.len();
+        if classes & HIGH != 0 {
+            chars = word.chars().count();
+            for char in word.chars().filter(|char| !char.is_ascii()) {
+                classes |= if char.is_alphabetic() { LETTER } else { u8::from(char.is_numeric()) * DIGIT };
             }
         }
-        self.alphabetic += u64::from(letters);
-        if letters || digits {
+        self.push(word, chars, classes);
+    }
+
+    fn push(&mut self, word: &str, chars: usize, classes: u8) {
+        self.alphabetic += u64::from(classes & LETTER != 0);
+        if classes & (LETTER | DIGIT) != 0 {
             self.spoken += 1;
-            self.spoken_chars += u64::from(chars);
+            self.spoken_chars += chars as u64;
         }
-        self.list.push(Word { hash: hash(word), chars });
+        self.list.push(Word { hash: hash(word), chars: u32::try_from(chars).unwrap_or(u32::MAX) });
     }
 }
+
+const LETTER: u8 = 1;
+const DIGIT: u8 = 2;
+const MARK: u8 = 4;
+/// A byte of a character beyond ASCII.
+const HIGH: u8 = 8;
+const SPACE: u8 = 16;
+
+/// What each byte is.
+const CLASSES: [u8; 256] = {
+    let mut classes = [MARK; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let ascii = byte as u8;
+        if byte >= 128 {
+            classes[byte] = HIGH;
+        } else if ascii.is_ascii_alphabetic() {
+            classes[byte] = LETTER;
+        } else if ascii.is_ascii_digit() {
+            classes[byte] = DIGIT;
+        } else if ascii == b' ' || (ascii >= 9 && ascii <= 13) {
+            classes[byte] = SPACE;
+        }
+        byte += 1;
+    }
+    classes
+};
 
 /// The hash of a word.
 pub(super) fn hash(word: &str) -> u64 {
