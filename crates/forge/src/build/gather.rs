@@ -108,9 +108,10 @@ fn gather(
                             bad.push(record.to_string());
                         }
                     }
-                    Outcome::Dropped { rule, detail, origin, text, scrubbed } => {
+                    Outcome::Dropped { rule, detail, benchmark, origin, text, scrubbed } => {
                         tally.read(text.len());
                         tally.dropped(rule, &detail, &origin, &text);
+                        benchmark.iter().for_each(|name| tally.benchmark(name));
                         scrubbed.counts.iter().for_each(|(kind, count)| tally.scrubbed(kind.name(), *count));
                     }
                     Outcome::Kept { stored, signature, scrubbed } => {

@@ -23,6 +23,8 @@ pub(super) enum Outcome {
         rule: &'static str,
         /// What the rule found.
         detail: String,
+        /// The benchmark it holds, where that is why.
+        benchmark: Option<String>,
         /// Where it came from.
         origin: String,
         /// Its text.
@@ -106,8 +108,13 @@ impl Mill {
             Ok(text) => text,
             Err(reason) => return Outcome::Bad(BadRecord { origin: document.origin, reason }),
         };
-        if let Some((rule, detail)) = self.refuse(source, &text.text) {
-            return Outcome::Dropped { rule, detail, origin: document.origin, text: text.text, scrubbed };
+        let refused = self.refuse(source, &text.text).map(|(rule, detail)| (rule, detail, None));
+        let refused = refused.or_else(|| {
+            let hit = self.decontaminator.find(&text.text)?;
+            Some(("contaminated", format!("{} {}: {}", hit.benchmark, hit.item, hit.ngram), Some(hit.benchmark)))
+        });
+        if let Some((rule, detail, benchmark)) = refused {
+            return Outcome::Dropped { rule, detail, benchmark, origin: document.origin, text: text.text, scrubbed };
         }
         let signature = self.signer.sign(&text.text);
         let called = match &document.content {
@@ -125,9 +132,6 @@ impl Mill {
         }
         if let Err(drop) = source.filter.judge(text) {
             return Some((drop.rule, drop.detail));
-        }
-        if let Some(hit) = self.decontaminator.find(text) {
-            return Some(("contaminated", format!("{}: {}", hit.benchmark, hit.item)));
         }
         let (name, threshold) = source.select.as_ref()?;
         let score = self.classifiers.get(name)?.score(text);

@@ -89,7 +89,7 @@ pub enum BuildError {
     Scrubber(#[from] quality::scrub::ScrubberError),
     /// Benchmarks.
     #[error(transparent)]
-    Decontamination(#[from] quality::decontamination::DecontaminationError),
+    Decontamination(#[from] quality::decontamination::BenchmarkError),
     /// The report.
     #[error(transparent)]
     Report(#[from] ReportError),
