@@ -132,7 +132,8 @@ pub fn tokenize(
     let bar = progress::bytes(listing.bytes, "tokenizing");
     let (mut documents, mut bytes, mut bad, mut repeated) = (0_u64, 0, 0, 0);
     let mut digests = HashSet::new();
-    let mut units = reader.units(&listing);
+    let slices = listing.slices();
+    let mut units = reader.units(&slices);
     loop {
         let chunk = chunk(&mut units, CHUNK);
         if chunk.is_empty() {
