@@ -122,7 +122,8 @@ fn gather(
     let bar = progress::bytes(listings.iter().map(|(_, listing)| listing.bytes).sum(), "reading");
     let mut bad = 0;
     for (reader, listing) in listings {
-        let mut units = reader.units(listing);
+        let slices = listing.slices();
+        let mut units = reader.units(&slices);
         loop {
             let chunk = super::tokenize::chunk(&mut units, CHUNK);
             if chunk.is_empty() {

@@ -1,30 +1,43 @@
 //! Files into documents.
 //!
-//! Reading is split in two, so that it can be parallel and still keep the documents' order: listing the inputs gives a
-//! cheap stream of [`Unit`]s (a file's path, or one line of JSON), and [`Reader::documents`] turns a unit into documents
-//! without touching any state, so any thread may do it. Inputs are hostile: what cannot be read becomes a [`BadRecord`]
-//! that names its file and position, never a panic.
+//! Reading is split in three, so that it can be parallel, be cut into parts and still keep the documents' order. A
+//! [`Listing`] says which files there are and is cut into [`Slice`]s. [`Reader::units`] streams over slices, one after the
+//! other: cheap, in memory bounded by the largest record. [`Reader::documents`] turns a [`Unit`] into documents without
+//! touching any state, so any thread may do it. Inputs are hostile: what cannot be read becomes a [`BadRecord`] that names
+//! its file and position, never a panic.
+//!
+//! [`stream`] unpacks, [`json`] finds the records in JSON however they are arranged, [`listing`] lists and cuts; the other
+//! modules each make documents of one kind.
 
+pub mod code_docs;
 mod example;
+pub mod field;
 pub mod functions;
-pub mod jsonl;
+pub mod html;
+pub mod json;
+pub mod listing;
 pub mod markdown;
 pub mod openapi;
+pub mod parquet;
 mod prose;
 pub mod python_package;
 pub mod records;
 mod schema;
 pub mod source_tree;
+pub mod stream;
 pub mod text;
 pub mod trajectories;
 mod walk;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::ValueEnum;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::json::Position;
+pub use self::listing::{File, Listing, Range, Slice};
 use crate::document::Document;
 use crate::recipe::Input;
 
@@ -32,7 +45,7 @@ use crate::recipe::Input;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{origin}: {reason}")]
 pub struct BadRecord {
-    /// `FILE` or `FILE:LINE`.
+    /// `FILE`, `FILE:LINE`, `FILE:LINE:COLUMN`, `FILE@BYTE` or `FILE#PLACE`.
     pub origin: String,
     /// What is wrong with it.
     pub reason: String,
@@ -131,6 +144,23 @@ impl Kind {
         }
     }
 
+    /// Extensions taken from a folder; `None` for kinds that find their files by other means.
+    #[must_use]
+    pub fn extensions(self) -> Option<&'static [&'static str]> {
+        Some(match self {
+            Self::Text => text::EXTENSIONS,
+            Self::Markdown => markdown::EXTENSIONS,
+            Self::Html => html::EXTENSIONS,
+            Self::Jsonl | Self::Functions | Self::Records => json::EXTENSIONS,
+            Self::Parquet => parquet::EXTENSIONS,
+            Self::Source => source_tree::EXTENSIONS,
+            Self::CodeDocs => &["rs", "js", "mjs", "cjs", "jsx", "ts", "mts", "cts", "tsx"],
+            Self::Openapi => &["json", "yaml", "yml"],
+            Self::Trajectories => &["json", "jsonl", "ndjson", "txt", "md"],
+            Self::PythonCode | Self::PythonDocs | Self::PythonCalls | Self::PythonText => return None,
+        })
+    }
+
     /// Largest file (or record of a stream of records) read unless the user says otherwise, in bytes.
     fn max_bytes(self) -> u64 {
         match self {
@@ -159,117 +189,173 @@ impl Reader {
         Self { input }
     }
 
-    /// Largest file (or JSON line) read, in bytes.
+    /// Largest file, or record of a stream of records, that is read, in bytes.
+    #[must_use]
     pub fn limit(&self) -> u64 {
         self.input.max_bytes.map_or(self.input.reader.max_bytes(), |bytes| bytes.0)
     }
 
     /// Whether equal documents are kept once only: packages carry the same licences and generated pages again and again.
+    #[must_use]
     pub fn unique(&self) -> bool {
         matches!(self.input.reader, Kind::PythonCode | Kind::PythonDocs | Kind::PythonCalls | Kind::PythonText)
     }
 
     /// Lists what the input's paths hold, in an order that depends on their names alone.
+    ///
+    /// # Errors
+    /// A path is missing, a folder holds nothing for this reader or cannot be walked, or a glob is none.
     pub fn list(&self) -> Result<Listing, InputError> {
         let mut files = Vec::new();
         for input in &self.input.paths {
             if !input.exists() {
                 return Err(InputError::Missing(input.clone()));
             }
-            match self.input.reader {
-                Kind::Text => walk::list(input, self, text::EXTENSIONS, &mut files)?,
-                Kind::Markdown => walk::list(input, self, markdown::EXTENSIONS, &mut files)?,
-                Kind::Jsonl => walk::list(input, self, jsonl::EXTENSIONS, &mut files)?,
-                Kind::Source => walk::list(input, self, source_tree::EXTENSIONS, &mut files)?,
-                Kind::PythonCode | Kind::PythonDocs | Kind::PythonCalls | Kind::PythonText => {
-                    python_package::list(input, self, &mut files)?;
-                }
-                _ => return Err(InputError::Missing(input.clone())),
+            match self.input.reader.extensions() {
+                Some(extensions) => walk::list(input, self, extensions, &mut files)?,
+                None => python_package::list(input, self, &mut files)?,
             }
         }
         Ok(Listing { bytes: files.iter().map(|file| file.bytes).sum(), files })
     }
 
-    /// Streams the units of a listing.
-    pub fn units<'a>(&'a self, listing: &'a Listing) -> Box<dyn Iterator<Item = Result<Unit, BadRecord>> + Send + 'a> {
-        if self.input.reader == Kind::Jsonl {
-            Box::new(listing.files.iter().flat_map(|file| jsonl::lines(&file.path, self.limit())))
-        } else {
-            Box::new(listing.files.iter().map(|file| Ok(Unit::File(file.clone()))))
+    /// Cuts a listing into parts of about `bytes` of input, in order, each to be read on its own. The same listing is cut
+    /// the same way everywhere.
+    ///
+    /// # Errors
+    /// A large file cannot be opened to see whether it can be cut.
+    pub fn parts(&self, listing: &Listing, bytes: u64) -> Result<Vec<Vec<Slice>>, InputError> {
+        listing::parts(self, listing, bytes)
+    }
+
+    /// Streams the units of slices, one after the other.
+    pub fn units<'a>(&'a self, slices: &'a [Slice]) -> Box<dyn Iterator<Item = Result<Unit, BadRecord>> + Send + 'a> {
+        Box::new(slices.iter().flat_map(|slice| self.units_of(slice)))
+    }
+
+    fn units_of<'a>(&'a self, slice: &'a Slice) -> Box<dyn Iterator<Item = Result<Unit, BadRecord>> + Send + 'a> {
+        let file = || -> Box<dyn Iterator<Item = Result<Unit, BadRecord>> + Send + 'a> {
+            Box::new(std::iter::once(Ok(Unit::File(slice.clone()))))
+        };
+        match self.input.reader {
+            Kind::Parquet => Box::new(parquet::rows(slice, self.field(), self.limit())),
+            Kind::Trajectories if is_prose(&slice.path) => file(),
+            Kind::Jsonl | Kind::Functions | Kind::Records | Kind::Trajectories => {
+                Box::new(json::records(slice, self.limit()))
+            }
+            _ => file(),
         }
     }
 
-    /// The documents of a unit.
+    /// The key or column that holds the text.
+    fn field(&self) -> &str {
+        self.input.field.as_deref().unwrap_or("text")
+    }
+
+    /// The documents of a unit, in order.
+    #[must_use]
     pub fn documents(&self, unit: &Unit) -> Vec<Read> {
         match unit {
-            Unit::Line { path, line, bytes } => {
-                jsonl::document(path, *line, bytes, self.input.field.as_deref().unwrap_or("text")).into_iter().collect()
+            Unit::Record { path, position, bytes, .. } => self.record(path, *position, bytes),
+            Unit::Text { origin, text, .. } => vec![Ok(Document::text(origin.clone(), text.clone()))],
+            Unit::File(slice) => self.file(slice),
+        }
+    }
+
+    /// The documents of a JSON record.
+    fn record(&self, path: &Path, position: Position, bytes: &[u8]) -> Vec<Read> {
+        let value = match json::parse(path, position, bytes) {
+            Ok(value) => value,
+            Err(bad) => return vec![Err(bad)],
+        };
+        let origin = position.origin(path);
+        match self.input.reader {
+            Kind::Jsonl => field::document(&origin, value, self.field()).into_iter().collect(),
+            kind => vec![Err(not_built_in(origin, kind))],
+        }
+    }
+
+    /// The documents of a file.
+    fn file(&self, slice: &Slice) -> Vec<Read> {
+        let limit = self.limit();
+        let origin = slice.path.display().to_string();
+        match self.input.reader {
+            Kind::Source => source_tree::document(&slice.path, limit).into_iter().collect(),
+            Kind::PythonCode | Kind::PythonDocs | Kind::PythonCalls | Kind::PythonText => {
+                python_package::documents(&slice.path, slice.module.as_deref(), self)
             }
-            Unit::File(file) => match self.input.reader {
-                Kind::Source => source_tree::document(file, self.limit()).into_iter().collect(),
-                Kind::PythonCode | Kind::PythonDocs | Kind::PythonCalls | Kind::PythonText => {
-                    python_package::documents(file, self)
-                }
-                _ => text::document(file, self.limit()).into_iter().collect(),
-            },
+            Kind::Html => html::document(&slice.path, limit).into_iter().collect(),
+            Kind::Text | Kind::Markdown => text::document(&slice.path, limit).into_iter().collect(),
+            kind => vec![Err(not_built_in(origin, kind))],
         }
     }
 }
 
-/// A file to read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct File {
-    /// Where it lies.
-    pub path: PathBuf,
-    /// Its size when it was listed.
-    pub bytes: u64,
-    /// The Python module it is, where that matters.
-    pub module: Option<String>,
+/// Until its reader is here.
+fn not_built_in(origin: String, kind: Kind) -> BadRecord {
+    BadRecord { origin, reason: format!("the {} reader is not built in", kind.name()) }
 }
 
-/// The files that the inputs hold.
-#[derive(Clone, Debug)]
-pub struct Listing {
-    /// In reading order.
-    pub files: Vec<File>,
-    /// Their size together.
-    pub bytes: u64,
-}
-
-/// The least that can be read on its own.
-#[derive(Clone, Debug)]
+/// The least that is read at once.
+#[derive(Clone, Debug, PartialEq)]
 pub enum Unit {
     /// A whole file.
-    File(File),
-    /// A line of JSON.
-    Line {
+    File(Slice),
+    /// A record of JSON, as it was written.
+    Record {
         /// The file it is in.
-        path: std::sync::Arc<Path>,
-        /// Its number, from 1.
-        line: u64,
-        /// The line without its end.
+        path: Arc<Path>,
+        /// Where it begins.
+        position: Position,
+        /// The record without what separates it from others.
         bytes: Vec<u8>,
+        /// Bytes of input it stands for, on the disk.
+        input: u64,
+    },
+    /// Text that is a document as it stands.
+    Text {
+        /// `FILE#ROW`.
+        origin: String,
+        /// The text.
+        text: String,
+        /// Bytes of input it stands for, on the disk.
+        input: u64,
     },
 }
 
 impl Unit {
-    /// Bytes of input it stands for.
+    /// Bytes of input on the disk that it stands for: what progress counts.
+    #[must_use]
     pub fn bytes(&self) -> u64 {
         match self {
-            Self::File(file) => file.bytes,
-            Self::Line { bytes, .. } => bytes.len() as u64 + 1,
+            Self::File(slice) => slice.bytes,
+            Self::Record { input, .. } | Self::Text { input, .. } => *input,
+        }
+    }
+
+    /// Bytes of memory that its content takes or, for a file that is yet to be read, is likely to take.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        match self {
+            Self::File(slice) => slice.bytes,
+            Self::Record { bytes, .. } => bytes.len() as u64,
+            Self::Text { text, .. } => text.len() as u64,
         }
     }
 }
 
-/// Reads a whole file as text, or says why not.
-fn read_text(file: &File, limit: u64) -> Result<String, BadRecord> {
-    let bad = |reason: String| BadRecord { origin: file.path.display().to_string(), reason };
-    if file.bytes > limit {
-        let bytes = file.bytes;
-        return Err(bad(format!("{bytes} bytes, over the limit of {limit} (--max-file-bytes)")));
+/// Whether a file of trajectories holds text rather than records.
+fn is_prose(path: &Path) -> bool {
+    matches!(stream::extension(path).as_str(), "txt" | "md")
+}
+
+/// Reads a whole file as text, or says why not. A byte order mark is no text.
+fn read_text(path: &Path, limit: u64) -> Result<String, BadRecord> {
+    let bad = |reason: String| BadRecord { origin: path.display().to_string(), reason };
+    let mut bytes = stream::read(path, limit).map_err(bad)?;
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        bytes.drain(..3);
     }
-    let bytes = fs_err::read(&file.path).map_err(|error| bad(error.to_string()))?;
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         bad(format!("not UTF-8: invalid byte at offset {at}"))

@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use super::{BadRecord, Document, File, InputError, Kind, Read, Reader, read_text, walk};
+use crate::document::Facts;
 use crate::python::{docstr, entries, outline, pages, parse, strip};
 
 /// Extensions of prose files.
@@ -41,11 +42,10 @@ pub fn list(input: &Path, reader: &Reader, out: &mut Vec<File>) -> Result<(), In
     }
     for root in roots {
         let above = root.parent().unwrap_or(Path::new("")).to_owned();
-        walk::files(&root, reader, false, &mut |path, bytes, _| {
-            let inside = path.strip_prefix(&above).unwrap_or(path);
-            let module = module_name(inside);
-            if takes(reader, path, bytes, module.as_deref()) {
-                out.push(File { path: path.to_owned(), bytes, module });
+        walk::files(&root, reader, false, &mut |file, _| {
+            let module = module_name(file.path.strip_prefix(&above).unwrap_or(&file.path));
+            if takes(reader, &file.path, file.bytes, module.as_deref()) {
+                out.push(File { module, ..file });
             }
         })?;
     }
@@ -98,13 +98,15 @@ fn is_prose(path: &Path) -> bool {
 }
 
 /// The documents of one file.
-pub fn documents(file: &File, reader: &Reader) -> Vec<Read> {
-    let source = match read_text(file, reader.limit()) {
+pub fn documents(path: &Path, module: Option<&str>, reader: &Reader) -> Vec<Read> {
+    let source = match read_text(path, reader.limit()) {
         Ok(source) => source,
         Err(bad) => return vec![Err(bad)],
     };
-    let origin = file.path.display().to_string();
-    let module = file.module.as_deref().unwrap_or("");
+    let origin = path.display().to_string();
+    let is_module = module.is_some();
+    let module = module.unwrap_or("");
+    let package = module.split('.').next().filter(|package| !package.is_empty()).map(str::to_owned);
     let texts: Vec<(String, String)> = match reader.input.reader {
         Kind::PythonCode => {
             // Files that only attach docstrings to C++ functions are documentation.
@@ -112,11 +114,11 @@ pub fn documents(file: &File, reader: &Reader) -> Vec<Read> {
                 if docstr::is_documentation(&source) { String::new() } else { strip::without_docstrings(&source) };
             vec![(code, origin)]
         }
-        Kind::PythonText if file.module.is_some() => {
+        Kind::PythonText if is_module => {
             let prose = module_docstring(&source).filter(|prose| prose.len() >= LEAST_PROSE);
             prose.map(|prose| (pages::plain_roles(&prose) + "\n", origin)).into_iter().collect()
         }
-        Kind::PythonText => vec![(without_headers(&file.path, &source).to_owned(), origin)],
+        Kind::PythonText => vec![(without_headers(path, &source).to_owned(), origin)],
         Kind::PythonDocs | Kind::PythonCalls => {
             // What a private file exports, users call through the package that holds it.
             let module = match module.rsplit_once('.') {
@@ -134,7 +136,12 @@ pub fn documents(file: &File, reader: &Reader) -> Vec<Read> {
         }
     };
     let texts = texts.into_iter().filter(|(text, _)| !text.trim().is_empty());
-    texts.map(|(text, origin)| Ok(Document::text(origin, text))).collect()
+    let of_an_api = matches!(reader.input.reader, Kind::PythonDocs | Kind::PythonCalls);
+    let document = |(text, origin): (String, String)| {
+        let facts = Facts { api: of_an_api.then(|| origin.clone()), provider: package.clone() };
+        Ok(Document { facts, ..Document::text(origin, text) })
+    };
+    texts.map(document).collect()
 }
 
 /// A module's docstring; most sources have none, which shows before any parsing.

@@ -1,7 +1,9 @@
 //! Source trees: a document a file; ignored, binary and oversized files are left out silently, as any repository has
 //! some.
 
-use super::{Document, File, Read, read_text};
+use std::path::Path;
+
+use super::{Document, Read, read_text};
 
 /// Extensions taken from a folder.
 pub const EXTENSIONS: &[&str] = &[
@@ -11,14 +13,11 @@ pub const EXTENSIONS: &[&str] = &[
 ];
 
 /// The file as one document; `None` where it is binary, oversized or empty.
-pub fn document(file: &File, limit: u64) -> Option<Read> {
-    if file.bytes > limit {
-        return None;
-    }
-    match read_text(file, limit) {
+pub fn document(path: &Path, limit: u64) -> Option<Read> {
+    match read_text(path, limit) {
         Ok(text) if text.trim().is_empty() || text.contains('\0') => None,
-        Ok(text) => Some(Ok(Document::text(file.path.display().to_string(), text))),
-        Err(bad) if bad.reason.starts_with("not UTF-8") => None,
+        Ok(text) => Some(Ok(Document::text(path.display().to_string(), text))),
+        Err(bad) if bad.reason.starts_with("not UTF-8") || bad.reason.starts_with("over the limit") => None,
         Err(bad) => Some(Err(bad)),
     }
 }

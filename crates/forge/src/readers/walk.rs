@@ -5,45 +5,45 @@ use std::path::Path;
 use ignore::WalkBuilder;
 use ignore::overrides::{Override, OverrideBuilder};
 
-use super::{File, InputError, Kind, Reader};
+use super::{File, InputError, Kind, Reader, stream};
 
-/// Adds `input` itself when it is a file, else every file under it with a wanted extension, sorted by path.
+/// Adds `input` itself when it is a file, else every file under it with a wanted extension, sorted by path. Packed files
+/// count by the extension of what they pack.
 ///
 /// Source trees honour `.gitignore` (in a repository or not) and skip hidden files; other folders are taken whole.
 pub(super) fn list(input: &Path, reader: &Reader, defaults: &[&str], out: &mut Vec<File>) -> Result<(), InputError> {
     let before = out.len();
-    let wanted = |path: &Path| {
-        let Some(extension) = path.extension().and_then(|extension| extension.to_str()) else {
-            return false;
-        };
-        if reader.input.extensions.is_empty() {
-            defaults.iter().any(|known| known.eq_ignore_ascii_case(extension))
-        } else {
-            reader.input.extensions.iter().any(|known| known.trim_start_matches('.').eq_ignore_ascii_case(extension))
-        }
-    };
-    files(input, reader, reader.input.reader == Kind::Source, &mut |path, bytes, depth| {
-        if depth == 0 || wanted(path) {
-            out.push(File { path: path.to_owned(), bytes, module: None });
+    let given = reader.input.extensions.iter().map(|extension| stream_extension(extension));
+    let wanted: Vec<&str> = if reader.input.extensions.is_empty() { defaults.to_vec() } else { given.collect() };
+    files(input, reader, reader.input.reader == Kind::Source, &mut |file, depth| {
+        let extension = stream::extension(&file.path);
+        if depth == 0 || (!extension.is_empty() && wanted.iter().any(|known| known.eq_ignore_ascii_case(&extension))) {
+            out.push(file);
         }
     })?;
     if out.len() == before {
-        let extensions: Vec<String> = match reader.input.extensions.as_slice() {
-            [] => defaults.iter().map(|extension| format!("*.{extension}")).collect(),
-            given => given.iter().map(|extension| format!("*.{}", extension.trim_start_matches('.'))).collect(),
-        };
+        let extensions: Vec<String> = wanted.iter().map(|extension| format!("*.{extension}")).collect();
         let (path, reader) = (input.to_owned(), reader.input.reader.name().to_owned());
         return Err(InputError::Nothing { path, reader, takes: extensions.join(", ") });
     }
     Ok(())
 }
 
-/// Visits every file under `root` (or `root` itself, at depth 0) as `(path, bytes, depth)`, sorted by path.
+/// An extension as a user may write it: `jsonl`, `.jsonl`, `jsonl.gz`.
+fn stream_extension(written: &str) -> &str {
+    let bare = written.trim_start_matches('.');
+    match stream::unpacked_name(Path::new(bare)).to_str() {
+        Some(extension) if !extension.is_empty() => extension,
+        _ => bare,
+    }
+}
+
+/// Visits every file under `root` (or `root` itself, at depth 0) with its depth, sorted by path.
 pub(super) fn files(
     root: &Path,
     reader: &Reader,
     source_rules: bool,
-    visit: &mut dyn FnMut(&Path, u64, usize),
+    visit: &mut dyn FnMut(File, usize),
 ) -> Result<(), InputError> {
     let walk = WalkBuilder::new(root)
         .standard_filters(false)
@@ -60,7 +60,7 @@ pub(super) fn files(
         let entry = entry.map_err(|error| InputError::Walk(error.to_string()))?;
         let metadata = entry.metadata().map_err(|error| InputError::Walk(error.to_string()))?;
         if metadata.is_file() {
-            visit(entry.path(), metadata.len(), entry.depth());
+            visit(File::new(entry.path(), &metadata), entry.depth());
         }
     }
     Ok(())

@@ -218,7 +218,7 @@ fn read(args: &ReadArgs) -> anyhow::Result<ExitCode> {
     let listing = reader.list()?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mut bad = BadRecords::default();
-    for unit in reader.units(&listing) {
+    for unit in reader.units(&listing.slices()) {
         for document in unit.map_or_else(|bad| vec![Err(bad)], |unit| reader.documents(&unit)) {
             match document {
                 Ok(document) => {

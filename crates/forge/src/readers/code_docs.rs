@@ -1,0 +1,1 @@
+//! Documentation comments of Rust, JavaScript and TypeScript sources.
