@@ -1,5 +1,8 @@
 //! Documents into text.
 
+mod chat_template;
+pub mod conversation;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
