@@ -1,5 +1,6 @@
 //! A document on its way from a file to tokens: what a reader found, and the text that rendering makes of it.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
@@ -70,6 +71,15 @@ pub struct Conversation {
     pub fields: Map<String, Value>,
 }
 
+impl Conversation {
+    /// The tools called, each name once, in the order of their first calls.
+    pub fn called(&self) -> impl Iterator<Item = &str> {
+        let mut seen = HashSet::new();
+        let calls = self.messages.iter().flat_map(|message| &message.calls);
+        calls.map(|call| call.name.as_str()).filter(move |name| seen.insert(*name))
+    }
+}
+
 /// One message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Message {
@@ -93,7 +103,7 @@ pub struct Message {
 }
 
 /// Who speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Instructions from whoever set the assistant up.

@@ -11,6 +11,9 @@ mod templates;
 
 use std::path::{Path, PathBuf};
 
+mod chat_template;
+pub mod conversation;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
