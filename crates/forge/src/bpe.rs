@@ -125,7 +125,7 @@ fn gather(
         let slices = listing.slices();
         let mut units = reader.units(&slices);
         loop {
-            let chunk = super::tokenize::chunk(&mut units, CHUNK);
+            let chunk = super::readers::chunk(&mut units, CHUNK);
             if chunk.is_empty() {
                 break;
             }

@@ -125,7 +125,7 @@ fn duplicates(work: &Work) -> Result<Duplicates, BuildError> {
         let (part, number) = ((cluster.root >> 32) as u32, (cluster.root & 0xFFFF_FFFF) as usize);
         let mut documents = stored::read(&work.part("documents", part, "jsonl.zst"))?;
         let kept = documents.nth(number).transpose()?.map_or(String::new(), |stored| stored.origin);
-        found.largest.push(Cluster { kept, documents: cluster.documents });
+        found.largest.push(Cluster { kept, documents: cluster.size });
     }
     Ok(found)
 }

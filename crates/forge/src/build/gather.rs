@@ -13,15 +13,13 @@ use super::stored::StoredWriter;
 use super::work::Work;
 use super::{BuildError, Options};
 use crate::duplicates::SignatureWriter;
-use crate::readers::{BadRecord, Unit};
+use crate::readers::{self, BadRecord, Unit};
 use crate::recipe::Recipe;
 use crate::report::Tally;
 use crate::retrieval::{self, Classifier};
 
 /// Bytes of input in flight at once.
 const CHUNK: u64 = 8 << 20;
-/// Units in flight at once.
-const CHUNK_UNITS: usize = 1 << 14;
 
 /// Bad records of a part that are listed; the rest are only counted.
 const LISTED: usize = 10_000;
@@ -88,7 +86,7 @@ fn gather(
         scope.spawn(move || {
             let mut units = mill.reader(part.source, part.input).units(&part.slices);
             loop {
-                let chunk = chunk(&mut units);
+                let chunk = readers::chunk(&mut units, CHUNK);
                 // Nobody listens any more where the other side failed.
                 if chunk.is_empty() || send.send(chunk).is_err() {
                     break;
@@ -130,18 +128,4 @@ fn gather(
     documents.finish()?;
     signatures.finish()?;
     work.write_json(&work.part("documents", part.number, "json"), &Gathered { tally, bad })
-}
-
-/// The next units, up to a chunk of input together (always one at least, where there is any).
-pub(crate) fn chunk(
-    units: &mut dyn Iterator<Item = Result<Unit, BadRecord>>,
-) -> Vec<Result<Unit, BadRecord>> {
-    let mut taken = Vec::new();
-    let mut size = 0;
-    while size < CHUNK && taken.len() < CHUNK_UNITS {
-        let Some(unit) = units.next() else { break };
-        size += unit.as_ref().map_or(0, Unit::bytes);
-        taken.push(unit);
-    }
-    taken
 }

@@ -41,6 +41,9 @@ pub use self::listing::{File, Listing, Range, Slice};
 use crate::document::Document;
 use crate::recipe::Input;
 
+/// Units taken at once at most.
+const CHUNK_UNITS: usize = 1 << 14;
+
 /// A record that is no document.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{origin}: {reason}")]
@@ -195,12 +198,6 @@ impl Reader {
         self.input.max_bytes.map_or(self.input.reader.max_bytes(), |bytes| bytes.0)
     }
 
-    /// Whether equal documents are kept once only: packages carry the same licences and generated pages again and again.
-    #[must_use]
-    pub fn unique(&self) -> bool {
-        matches!(self.input.reader, Kind::PythonCode | Kind::PythonDocs | Kind::PythonCalls | Kind::PythonText)
-    }
-
     /// Lists what the input's paths hold, in an order that depends on their names alone.
     ///
     /// # Errors
@@ -269,10 +266,14 @@ impl Reader {
             Err(bad) => return vec![Err(bad)],
         };
         let origin = position.origin(path);
+        let mut out = Vec::new();
         match self.input.reader {
-            Kind::Jsonl => field::document(&origin, value, self.field()).into_iter().collect(),
-            kind => vec![Err(not_built_in(origin, kind))],
+            Kind::Functions => functions::documents(&origin, value, &self.input, &mut out),
+            Kind::Records => out.push(records::document(&origin, value, &self.input)),
+            Kind::Trajectories => trajectories::documents(&origin, value, &self.input, &mut out),
+            _ => out.extend(field::document(&origin, value, self.field())),
         }
+        out
     }
 
     /// The documents of a file.
@@ -285,15 +286,25 @@ impl Reader {
                 python_package::documents(&slice.path, slice.module.as_deref(), self)
             }
             Kind::Html => html::document(&slice.path, limit).into_iter().collect(),
-            Kind::Text | Kind::Markdown => text::document(&slice.path, limit).into_iter().collect(),
-            kind => vec![Err(not_built_in(origin, kind))],
+            Kind::Openapi => {
+                let mut out = Vec::new();
+                match stream::read(&slice.path, limit) {
+                    Ok(bytes) => openapi::documents(&origin, &bytes, &self.input, &mut out),
+                    Err(reason) => out.push(Err(BadRecord { origin, reason })),
+                }
+                out
+            }
+            Kind::Trajectories => {
+                let mut out = Vec::new();
+                match read_text(&slice.path, limit) {
+                    Ok(text) => trajectories::text(&origin, &text, &self.input, &mut out),
+                    Err(bad) => out.push(Err(bad)),
+                }
+                out
+            }
+            _ => text::document(&slice.path, limit).into_iter().collect(),
         }
     }
-}
-
-/// Until its reader is here.
-fn not_built_in(origin: String, kind: Kind) -> BadRecord {
-    BadRecord { origin, reason: format!("the {} reader is not built in", kind.name()) }
 }
 
 /// The least that is read at once.
@@ -342,6 +353,18 @@ impl Unit {
             Self::Text { text, .. } => text.len() as u64,
         }
     }
+}
+
+/// The next units, up to `bytes` of memory together and not too many; one at least, where there is any.
+pub fn chunk(units: &mut dyn Iterator<Item = Result<Unit, BadRecord>>, bytes: u64) -> Vec<Result<Unit, BadRecord>> {
+    let mut taken = Vec::new();
+    let mut size = 0;
+    while size < bytes && taken.len() < CHUNK_UNITS {
+        let Some(unit) = units.next() else { break };
+        size += unit.as_ref().map_or(0, Unit::size);
+        taken.push(unit);
+    }
+    taken
 }
 
 /// Whether a file of trajectories holds text rather than records.

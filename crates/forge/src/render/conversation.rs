@@ -145,7 +145,7 @@ pub enum ChatError {
 }
 
 /// Renders conversations; any number of threads may at once.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Conversations {
     settings: Settings,
     template: Option<ChatTemplate>,

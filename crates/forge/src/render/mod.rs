@@ -5,21 +5,21 @@
 //! number of threads. In front of any document may stand what is known of it, with loss weight 0: metadata conditioning,
 //! after MeCo (Gao et al. 2025, arXiv 2501.01956).
 
+mod chat_template;
+pub mod conversation;
 mod filters;
 mod request;
 mod templates;
 
 use std::path::{Path, PathBuf};
 
-mod chat_template;
-pub mod conversation;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::document::{Content, Document, Facts, LEARNED, Text};
-pub use templates::RenderError;
+use conversation::{ChatError, Conversations};
+pub use templates::TemplateError;
 use templates::Templates;
 
 /// How documents become text.
@@ -32,6 +32,8 @@ pub struct Settings {
     /// Folder with templates of your own, `NAME.KIND.j2`, KIND being `operation`, `function` or `api`: they replace the
     /// built-in ones of their kind.
     pub templates: Option<PathBuf>,
+    /// How conversations become text.
+    pub conversation: conversation::Settings,
 }
 
 /// Something known of a document.
@@ -46,10 +48,22 @@ pub enum Prefix {
     Source,
 }
 
+/// Why documents cannot be rendered.
+#[derive(Debug, thiserror::Error)]
+pub enum RenderError {
+    /// Templates.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// The tokenizer's chat template.
+    #[error(transparent)]
+    Chat(#[from] ChatError),
+}
+
 /// Renders the documents of one source.
 #[derive(Debug)]
 pub struct Renderer {
     templates: Templates,
+    conversations: Conversations,
     prefix: Vec<Prefix>,
     seed: u64,
     source: String,
@@ -60,18 +74,20 @@ impl Renderer {
     ///
     /// # Errors
     /// A folder of templates that cannot be read, or a template that is broken, with its file and line.
-    pub fn new(settings: &Settings, seed: u64, source: &str, _tokenizer: &Path) -> Result<Self, RenderError> {
+    pub fn new(settings: &Settings, seed: u64, source: &str, tokenizer: &Path) -> Result<Self, RenderError> {
         let templates = match &settings.templates {
             Some(folder) => Templates::with(folder)?,
             None => Templates::built_in(),
         };
-        Ok(Self { templates, prefix: settings.prefix.clone(), seed, source: source.to_owned() })
+        let conversations = Conversations::new(&settings.conversation, tokenizer)?;
+        Ok(Self { templates, conversations, prefix: settings.prefix.clone(), seed, source: source.to_owned() })
     }
 
     /// The built-in templates and no prefix: for commands that have no recipe.
     #[must_use]
     pub fn plain() -> Self {
-        Self { templates: Templates::built_in(), prefix: Vec::new(), seed: 0, source: String::new() }
+        let (templates, conversations) = (Templates::built_in(), Conversations::default());
+        Self { templates, conversations, prefix: Vec::new(), seed: 0, source: String::new() }
     }
 
     /// The text of a document.
@@ -85,7 +101,7 @@ impl Renderer {
                 let choice = xxh3_64_with_seed(document.origin.as_bytes(), self.seed);
                 Text::from(self.templates.render(*kind, choice, fields)?)
             }
-            Content::Conversation(_) => return Err("conversations cannot be rendered yet".to_owned()),
+            Content::Conversation(conversation) => self.conversations.text(conversation)?,
         };
         Ok(prefixed(self.prefix(&document.facts), text))
     }

@@ -32,7 +32,7 @@ const MACROS: (&str, &str) = ("rows.j2", include_str!("templates/rows.j2"));
 
 /// Why templates cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum RenderError {
+pub enum TemplateError {
     /// A folder or file that cannot be read.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -81,7 +81,7 @@ impl Templates {
     }
 
     /// The built-in templates, those of a kind replaced by the folder's where it has any.
-    pub(super) fn with(folder: &Path) -> Result<Self, RenderError> {
+    pub(super) fn with(folder: &Path) -> Result<Self, TemplateError> {
         let mut files = Vec::new();
         for entry in fs_err::read_dir(folder)? {
             let path = entry?.path();
@@ -100,18 +100,18 @@ impl Templates {
                 [_, _] => {}
                 [.., found, _] => match kind(&name) {
                     Some(kind) => own.entry(kind).or_default().push(name.clone()),
-                    None => return Err(RenderError::Kind { path: path.clone(), found: (*found).to_owned() }),
+                    None => return Err(TemplateError::Kind { path: path.clone(), found: (*found).to_owned() }),
                 },
                 _ => {}
             }
-            templates.environment.add_template_owned(name, text).map_err(|error| RenderError::Template {
+            templates.environment.add_template_owned(name, text).map_err(|error| TemplateError::Template {
                 path: path.clone(),
                 line: error.line().unwrap_or(1),
                 reason: reason(&error),
             })?;
         }
         if own.is_empty() {
-            return Err(RenderError::Nothing(folder.to_owned()));
+            return Err(TemplateError::Nothing(folder.to_owned()));
         }
         templates.names.extend(own);
         Ok(templates)

@@ -260,11 +260,11 @@ fn read(inputs: &[Input], settings: &Settings, seed: u64) -> Result<Sample, Retr
     let sample = Mutex::new(Sample::new(settings.max_documents.0));
     // A thread that panicked with the lock left a whole sample behind.
     let lock = || sample.lock().unwrap_or_else(PoisonError::into_inner);
-    let renderer = Renderer::default();
+    let renderer = Renderer::plain();
     for input in inputs {
         let reader = Reader::new(input.clone());
-        let listing = reader.list()?;
-        reader.units(&listing).par_bridge().for_each(|unit| {
+        let slices = reader.list()?.slices();
+        reader.units(&slices).par_bridge().for_each(|unit| {
             let documents = unit.map_or_else(|bad| vec![Err(bad)], |unit| reader.documents(&unit));
             for document in documents {
                 match document.map_err(|bad| bad.reason).and_then(|document| renderer.render(&document)) {
