@@ -116,3 +116,113 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, DuplicatesError> {
     files.sort();
     if files.is_empty() { Err(DuplicatesError::Nothing(path.to_owned())) } else { Ok(files) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::{TableWriter, Values};
+    use super::*;
+
+    const SCHEMA: &str = "message duplicates { REQUIRED INT64 id; REQUIRED INT64 kept; REQUIRED BOOLEAN exact; }";
+
+    /// Writes a row group for each list of documents and what they go for.
+    fn table(path: &Path, groups: &[&[(i64, i64)]]) {
+        let mut table = TableWriter::create(path, SCHEMA, &[]).unwrap();
+        for group in groups {
+            let (id, kept): (Vec<_>, Vec<_>) = group.iter().copied().unzip();
+            let exact: Vec<_> = id.iter().map(|id| id % 2 == 0).collect();
+            table.row_group(&[Values::Int64(&id), Values::Int64(&kept), Values::Bool(&exact)]).unwrap();
+        }
+        table.finish().unwrap();
+    }
+
+    fn refused(path: &Path) -> String {
+        let folder = path.parent().unwrap().display().to_string();
+        let opened = Dropped::open(path).and_then(|dropped| dropped.of_part(0));
+        opened.unwrap_err().to_string().replace(&folder, "FOLDER")
+    }
+
+    #[test]
+    fn a_part_finds_its_rows_in_several_files_and_in_any_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let second = document_id(1, 0);
+        table(&folder.path().join("b.parquet"), &[&[(9, 1), (second + 3, 9)], &[(4, 0)]]);
+        table(&folder.path().join("a.parquet"), &[&[(second + 1, second)], &[(document_id(2, 0), 0)]]);
+        fs_err::write(folder.path().join("_SUCCESS"), "").unwrap();
+        fs_err::write(folder.path().join(".a.parquet.crc"), "crc").unwrap();
+        let dropped = Dropped::open(folder.path()).unwrap();
+        assert_eq!(dropped.of_part(0).unwrap(), [(4, 0, true), (9, 1, false)]);
+        assert_eq!(dropped.of_part(1).unwrap(), [(1, second, false), (3, 9, false)]);
+        assert_eq!(dropped.of_part(3).unwrap(), []);
+    }
+
+    #[test]
+    fn a_part_reads_only_the_row_groups_that_may_hold_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.parquet");
+        let rows: Vec<_> = (1..1000).map(|id| (id, 0)).collect();
+        let later: Vec<_> = (0..1000).map(|number| (document_id(1, number), 0)).collect();
+        table(&path, &[&rows, &later]);
+        let dropped = Dropped::open(&path).unwrap();
+        // The first pages are damaged: only the part that needs them notices.
+        let mut bytes = fs_err::read(&path).unwrap();
+        bytes[4..40].fill(0xff);
+        fs_err::write(&path, bytes).unwrap();
+        assert_eq!(dropped.of_part(1).unwrap().len(), 1000);
+        assert!(dropped.of_part(0).is_err());
+    }
+
+    #[test]
+    fn what_is_no_grouping_is_refused_with_what_is_wrong() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.parquet");
+        fs_err::write(&path, "id,kept,exact\n").unwrap();
+        let mut all = vec![refused(&path)];
+        table(&path, &[&[(3, 3)]]);
+        all.push(refused(&path));
+        table(&path, &[&[(3, -1)]]);
+        all.push(refused(&path));
+        table(&path, &[&[(3, 1)], &[(3, 2)]]);
+        all.push(refused(&path));
+        let schemas = [
+            "message m { REQUIRED INT64 id; REQUIRED INT64 kept; }",
+            "message m { REQUIRED INT32 id; REQUIRED INT64 kept; REQUIRED BOOLEAN exact; }",
+            "message m { REPEATED INT64 id; REQUIRED INT64 kept; REQUIRED BOOLEAN exact; }",
+        ];
+        for schema in schemas {
+            TableWriter::create(&path, schema, &[]).unwrap().finish().unwrap();
+            all.push(refused(&path));
+        }
+        let empty = folder.path().join("empty");
+        fs_err::create_dir(&empty).unwrap();
+        all.push(refused(&empty));
+        insta::assert_snapshot!(all.join("\n"), @r"
+        FOLDER/a.parquet: not a sound Parquet file (Parquet error: Invalid Parquet file. Corrupt footer); write it again
+        FOLDER/a.parquet: document 3 goes for 3, which does not come before it; group the signatures again
+        FOLDER/a.parquet: document 3 goes for -1, which does not come before it; group the signatures again
+        FOLDER/a.parquet: document 3 stands here twice; group the signatures again
+        FOLDER/a.parquet: column exact is missing, expected BOOLEAN
+        FOLDER/a.parquet: column id is INT32, expected INT64 (a 64-bit integer, BIGINT)
+        FOLDER/a.parquet: column id is repeated, expected INT64 (a 64-bit integer, BIGINT)
+        FOLDER/empty: no Parquet file here; give the file that the grouping wrote, or the folder of files
+        ");
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused_or_read_and_never_a_panic() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.parquet");
+        let rows: Vec<_> = (1..100).map(|id| (id, 0)).collect();
+        table(&path, &[&rows, &[(document_id(1, 0), 0)]]);
+        let whole = fs_err::read(&path).unwrap();
+        for at in 0..whole.len() {
+            for change in [0x01, 0x80, 0xff] {
+                let mut bytes = whole.clone();
+                bytes[at] ^= change;
+                fs_err::write(&path, bytes).unwrap();
+                let _ = Dropped::open(&path).and_then(|dropped| dropped.of_part(0));
+            }
+            fs_err::write(&path, &whole[..at]).unwrap();
+            let _ = Dropped::open(&path).and_then(|dropped| dropped.of_part(0));
+        }
+    }
+}

@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use serde::{Deserialize, Serialize};
 
-use super::signatures::{self, Chunk};
-use super::spill::{Found, Limits, Pair, Partitions, Reader, Record, Row, Writer, sorted, write};
-use super::table::{TableWriter, Values};
 use super::DuplicatesError;
+use super::signatures::{self, Chunk};
+use super::spill::{Found, Limits, Pair, Partitions, Reader, Row, Writer, sorted, write};
+use super::table::{TableWriter, Values};
 
 const SCHEMA: &str = "message duplicates {
     REQUIRED INT64 id;
@@ -64,12 +64,7 @@ pub struct Cluster {
 ///
 /// # Errors
 /// A file cannot be read or written, or is no signature file.
-pub fn group(
-    signatures: &[PathBuf],
-    scratch: &Path,
-    output: &Path,
-    memory: u64,
-) -> Result<Summary, DuplicatesError> {
+pub fn group(signatures: &[PathBuf], scratch: &Path, output: &Path, memory: u64) -> Result<Summary, DuplicatesError> {
     grouped(signatures, scratch, output, &Limits::new(memory, rayon::current_num_threads()))
 }
 
@@ -176,12 +171,7 @@ fn cuts(chunks: &[Chunk], rows: u64, count: usize) -> Vec<i64> {
 }
 
 /// The documents of each bucket but its first, into partitions by document.
-fn find(
-    spilled: &[PathBuf],
-    cuts: &[i64],
-    folder: &Path,
-    limits: &Limits,
-) -> Result<Vec<PathBuf>, DuplicatesError> {
+fn find(spilled: &[PathBuf], cuts: &[i64], folder: &Path, limits: &Limits) -> Result<Vec<PathBuf>, DuplicatesError> {
     let partitions = Partitions::<Found>::create(folder, "found", cuts.len() + 1)?;
     share(
         limits,
@@ -303,6 +293,7 @@ fn clusters(links: &Path, summary: &mut Summary, limits: &Limits) -> Result<(), 
             writer.push(&Pair(id, further))?;
         }
         writer.finish()?;
+        drop(targets);
         if !moved {
             tally.end(summary);
             return Ok(());

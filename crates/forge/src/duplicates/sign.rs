@@ -175,3 +175,70 @@ fn mix(mut x: u64) -> u64 {
     x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ x >> 31
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn signer(words: u32, bands: u32, rows: u32) -> Signer {
+        Signer::new(&Settings { exact: true, near: true, words, bands, rows })
+    }
+
+    /// Values of a set of numbers.
+    fn sketch(shingles: impl Iterator<Item = u64>, bins: usize) -> Vec<u64> {
+        let mut sketch = Sketch::new(bins);
+        shingles.for_each(|shingle| sketch.add(mix(shingle)));
+        sketch.finish()
+    }
+
+    #[test]
+    fn values_agree_as_often_as_the_sets_are_alike_for_few_shingles_as_for_many() {
+        const BINS: usize = 112;
+        for size in [1_u64, 3, 20, 100, 1_000, 20_000] {
+            for (shared, alone) in [(4 * size, size), (size, size), (size, 4 * size)] {
+                let trials = (40_000 / (shared + alone)).clamp(4, 400);
+                let mut equal = 0;
+                for trial in 0..trials {
+                    let from = trial << 32;
+                    let one = sketch((from..from + shared).chain(from + (1 << 24)..from + (1 << 24) + alone), BINS);
+                    let other = sketch((from..from + shared).chain(from + (2 << 24)..from + (2 << 24) + alone), BINS);
+                    assert!(!one.contains(&u64::MAX));
+                    equal += one.iter().zip(&other).filter(|(a, b)| a == b).count();
+                }
+                let (all, alike) = ((trials as usize * BINS) as f64, shared as f64 / (shared + 2 * alone) as f64);
+                // Four standard deviations of independent bins, and half as much again: those of one sketch are not quite.
+                let off = (equal as f64 / all - alike).abs();
+                let bound = 6.0 * (alike * (1.0 - alike) / all).sqrt();
+                assert!(off < bound, "{shared} shared, {alone} alone: off by {off:.4}, bound {bound:.4}");
+            }
+        }
+    }
+
+    #[test]
+    fn repetition_and_order_of_shingles_do_not_count() {
+        let once = sketch(0..50, 64);
+        assert_eq!(sketch((0..50).rev().cycle().take(1_000_000), 64), once);
+        assert_ne!(sketch(0..51, 64), once);
+    }
+
+    #[test]
+    fn a_text_shorter_than_a_shingle_has_no_bands_and_switches_leave_out_their_parts() {
+        let signer = signer(5, 14, 8);
+        assert!(signer.sign("one two three four").bands.is_empty());
+        assert_eq!(signer.sign("one two three four five").bands.len(), 14);
+        let both = signer.sign("One, two, three: four (five)!");
+        assert_eq!(both.bands, signer.sign("one two three four five").bands);
+        assert_ne!(both.content, signer.sign("one two three four five").content);
+        let near = Signer::new(&Settings { exact: false, ..Settings::default() }).sign("one two three four five");
+        assert_eq!(near, Signature { content: None, bands: both.bands });
+        let exact = Signer::new(&Settings { near: false, ..Settings::default() }).sign("one two three four five");
+        assert!(exact.bands.is_empty() && exact.content.is_some());
+    }
+
+    #[test]
+    fn signatures_are_the_same_on_every_machine_and_in_every_version() {
+        let signature = signer(2, 2, 2).sign("It was the best of times, it was the worst of times");
+        assert_eq!(signature.content, Some(56550403636739837408557154079017659728));
+        assert_eq!(signature.bands, [10438707785243980498, 6528871528661225668]);
+    }
+}

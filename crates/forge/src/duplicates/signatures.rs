@@ -8,10 +8,10 @@ use std::path::Path;
 
 use parquet::data_type::{Int32Type, Int64Type};
 
+use super::DuplicatesError;
 use super::sign::Signature;
 use super::spill::Row;
 use super::table::{Table, TableWriter, Values};
-use super::DuplicatesError;
 
 const SCHEMA: &str = "message signatures {
     REQUIRED INT64 id;

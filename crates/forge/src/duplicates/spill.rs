@@ -139,7 +139,7 @@ impl Limits {
 }
 
 /// Bytes that are counted as held.
-struct Held<'a> {
+pub(super) struct Held<'a> {
     limits: &'a Limits,
     bytes: usize,
 }

@@ -13,7 +13,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::file::statistics::Statistics;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
-use parquet::schema::types::ColumnPath;
+use parquet::schema::types::{ColumnDescPtr, ColumnPath};
 
 use super::DuplicatesError;
 
@@ -36,7 +36,17 @@ pub(super) struct Column<T: DataType> {
 impl Table {
     pub(super) fn open(path: &Path) -> Result<Self, DuplicatesError> {
         let file = fs_err::File::open(path)?.into_file();
+        let bytes = file.metadata()?.len();
         let reader = SerializedFileReader::new(file).map_err(|source| parquet(path, source))?;
+        for chunk in reader.metadata().row_groups().iter().flat_map(|group| group.columns()) {
+            // The library takes these as they stand, and panics where one is negative.
+            let begin = chunk.dictionary_page_offset().unwrap_or_else(|| chunk.data_page_offset());
+            let end = begin.checked_add(chunk.compressed_size()).and_then(|end| u64::try_from(end).ok());
+            if begin < 0 || chunk.compressed_size() < 0 || end.is_none_or(|end| end > bytes) {
+                let reason = format!("column {} lies outside of the file", chunk.column_path());
+                return Err(parquet(path, ParquetError::General(reason)));
+            }
+        }
         Ok(Self { path: path.to_owned(), reader })
     }
 
@@ -60,8 +70,8 @@ impl Table {
             DuplicatesError::Column { path: self.path.clone(), column, found, expected }
         };
         let columns = self.reader.metadata().file_metadata().schema_descr().columns();
-        let named = |one: &&_| matches!(AsRef::<parquet::schema::types::ColumnDescriptor>::as_ref(*one).path().parts(), [name] if name == column);
-        let Some((at, found)) = columns.iter().enumerate().find(|(_, one)| named(one)) else {
+        let named = |found: &ColumnDescPtr| matches!(found.path().parts(), [name] if name == column);
+        let Some((at, found)) = columns.iter().enumerate().find(|(_, found)| named(found)) else {
             return Err(wrong("is missing".to_owned()));
         };
         if found.max_rep_level() > 0 {

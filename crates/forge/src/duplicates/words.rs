@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(hashes("THE don’t pay 7 for v10 api.tests"), plain);
         assert_ne!(hashes("the dont pay zero for v0 api tests"), plain);
         assert_eq!(hashes("end. 1. Begin"), hashes("end 1 begin"));
-        assert_eq!(hashes(" .,'\u{200d}\u{1f600}--"), []);
+        assert!(hashes(" .,'\u{200d}\u{1f600}--").is_empty());
     }
 
     #[test]
