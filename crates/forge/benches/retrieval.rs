@@ -11,10 +11,9 @@ use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
 use criterion::{Criterion, Throughput};
-use hephaestus_forge::document::Content;
 use hephaestus_forge::readers::{Kind, Reader};
 use hephaestus_forge::recipe::Input;
-use hephaestus_forge::retrieval::{Classifier, Evaluation, Settings, TellingGram};
+use hephaestus_forge::retrieval::{Classifier, Evaluation, Settings, TellingGram, plain};
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -36,7 +35,8 @@ fn main() -> Outcome {
     let mut criterion = Criterion::default().configure_from_args().sample_size(20);
     for task in &tasks {
         let classifier = task.show()?;
-        let texts: Vec<&String> = task.positive.iter().chain(&task.negative).collect();
+        let texts: Vec<&str> =
+            task.positive.iter().chain(&task.negative).map(|member| looked_at(&member.text)).collect();
         let mut group = criterion.benchmark_group("score");
         group.throughput(Throughput::Bytes(texts.iter().map(|text| text.len() as u64).sum()));
         group.bench_function(task.name, |b| {
@@ -48,44 +48,68 @@ fn main() -> Outcome {
     Ok(())
 }
 
+/// The part of a text that the classifier looks at.
+fn looked_at(text: &str) -> &str {
+    &text[..text.floor_char_boundary(16_000)]
+}
+
 /// What is to be found, among what.
 struct Task {
     name: &'static str,
-    positive: Vec<String>,
-    negative: Vec<String>,
+    positive: Vec<Member>,
+    negative: Vec<Member>,
 }
 
-/// Documentation of APIs of every kind among verse, source code and the prose of packages.
+/// A document, and what it is of: a package, or a file of many documents.
+struct Member {
+    of: String,
+    text: String,
+}
+
+/// What documentation of APIs says, of every kind, among verse, source code and the prose of packages.
 fn easy(root: &Path) -> Outcome<Task> {
     let agent = root.join("../shared/data/agent");
     let mut positive = Vec::new();
     for file in ["huggingface_api.jsonl", "torchhub_api.jsonl", "tensorflowhub_api.jsonl"] {
         for line in std::fs::read_to_string(agent.join("apibench").join(file))?.lines() {
-            positive.extend(serde_json::from_str(line).ok().map(|record| strings(&record)));
+            let text = serde_json::from_str(line).ok().map(|record| strings(&record));
+            positive.extend(text.map(|text| Member { of: text.clone(), text }));
         }
     }
     for file in std::fs::read_dir(agent.join("openapi/twilio"))? {
-        let document: Value = serde_json::from_slice(&std::fs::read(file?.path())?)?;
+        let path = file?.path();
+        let document: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
         let paths = document["paths"].as_object().into_iter().flat_map(|paths| paths.values());
-        positive.extend(paths.filter_map(Value::as_object).flat_map(|path| path.values().map(strings)));
+        let texts = paths.filter_map(Value::as_object).flat_map(|path| path.values().map(strings));
+        positive.extend(texts.map(|text| Member { of: path.display().to_string(), text }));
     }
-    positive.extend(read(Kind::PythonDocs, &packages(root)?));
+    positive.extend(docstrings(root)?);
     let verse = std::fs::read_to_string(root.join("../shared/data/general/tinyshakespeare.txt"))?;
-    let mut negative: Vec<String> =
-        verse.split("\n\n").collect::<Vec<_>>().chunks(12).map(|some| some.join("\n\n")).collect();
+    let scenes: Vec<&str> = verse.split("\n\n").collect();
+    let scenes = scenes.chunks(12).map(|scene| scene.join("\n\n"));
+    let mut negative: Vec<Member> = scenes.map(|text| Member { of: text.clone(), text }).collect();
     negative.extend(read(Kind::PythonCode, &packages(root)?));
     negative.extend(read(Kind::PythonText, &packages(root)?));
     Ok(Task { name: "agent", positive, negative })
 }
 
-/// Documentation pages of Python packages among the same packages' prose and the read-me files of Rust's: what is said is
-/// much the same, and of the same things.
+/// The docstrings of Python packages among the same packages' prose and the read-me files of Rust's: words about much the
+/// same things.
 fn hard(root: &Path) -> Outcome<Task> {
-    let positive = read(Kind::PythonDocs, &packages(root)?);
     let mut negative = read(Kind::PythonText, &packages(root)?);
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(std::env::home_dir()?.join(".cargo")));
     negative.extend(read(Kind::Markdown, &home.ok_or("no home folder")?.join("registry/src")));
-    Ok(Task { name: "prose", positive, negative })
+    Ok(Task { name: "prose", positive: docstrings(root)?, negative })
+}
+
+/// What Python's documentation pages say below their heading and signature, which any classifier would know them by.
+fn docstrings(root: &Path) -> Outcome<Vec<Member>> {
+    let mut pages = read(Kind::PythonDocs, &packages(root)?);
+    for page in &mut pages {
+        page.text = page.text.splitn(3, "```").nth(2).unwrap_or_default().trim().to_owned();
+    }
+    pages.retain(|page| !page.text.is_empty());
+    Ok(pages)
 }
 
 /// The virtual environment's packages.
@@ -96,14 +120,21 @@ fn packages(root: &Path) -> Outcome<PathBuf> {
 }
 
 /// The texts of what a reader finds.
-fn read(kind: Kind, path: &Path) -> Vec<String> {
+fn read(kind: Kind, path: &Path) -> Vec<Member> {
     let reader = Reader::new(Input::new(kind, &[path.to_owned()]));
     let Ok(listing) = reader.list() else { return Vec::new() };
     let units: Vec<_> = reader.units(&listing).flatten().collect();
     let documents = units.iter().flat_map(|unit| reader.documents(unit)).flatten();
-    documents
-        .filter_map(|document| if let Content::Text(text) = document.content { Some(text) } else { None })
-        .collect()
+    documents.map(|document| Member { of: package(&document.origin, path), text: plain(document) }).collect()
+}
+
+/// The package that a file or a qualified name belongs to.
+fn package(origin: &str, folder: &Path) -> String {
+    match Path::new(origin).strip_prefix(folder) {
+        // Rust's packages lie in a folder for each registry.
+        Ok(inside) => inside.components().take(2).filter_map(|part| part.as_os_str().to_str()).collect(),
+        Err(_) => origin.split(['.', ':']).next().unwrap_or_default().to_owned(),
+    }
 }
 
 /// Every string in a JSON value, a line each: no braces give it away.
@@ -117,15 +148,21 @@ fn strings(value: &Value) -> String {
 }
 
 impl Task {
-    /// Documents of one class to learn from, or to test on: a fifth, by the hash of the text.
+    /// Documents of one class to learn from, or to test on: those of a fifth of the packages, of which none is learned from.
     fn part(&self, positive: bool, test: bool) -> impl Iterator<Item = String> + '_ {
         let texts = if positive { &self.positive } else { &self.negative };
-        texts.iter().filter(move |text| xxh3_64(text.as_bytes()).is_multiple_of(5) == test).cloned()
+        let chosen = move |member: &&Member| xxh3_64(member.of.as_bytes()).is_multiple_of(5) == test;
+        texts.iter().filter(chosen).map(|member| member.text.clone())
     }
 
     /// Trains, and prints what came of it.
     fn show(&self) -> Outcome<Classifier> {
         let settings = Settings::new(Vec::new(), Vec::new());
+        let settings = Settings {
+            learning_rate: std::env::var("LR").map_or(Ok(settings.learning_rate), |s| s.parse())?,
+            epochs: std::env::var("EP").map_or(Ok(settings.epochs), |s| s.parse())?,
+            ..settings
+        };
         let start = std::time::Instant::now();
         let (classifier, evaluation) =
             Classifier::train(self.part(true, false), self.part(false, false), &settings, 0)?;

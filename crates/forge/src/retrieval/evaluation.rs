@@ -48,7 +48,7 @@ pub struct Documents {
 pub struct Class {
     /// Read, equal ones included.
     pub read: u64,
-    /// Records that could not be read or rendered.
+    /// Records that could not be read.
     pub bad: u64,
     /// That weights were learned from.
     pub trained: u64,

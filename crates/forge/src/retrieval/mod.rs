@@ -28,9 +28,9 @@ pub use classifier::Classifier;
 pub use evaluation::{Class, Documents, Evaluation, Row};
 pub use telling::{Telling, TellingGram};
 
+use crate::document::{Content, Document};
 use crate::readers::{InputError, Reader};
 use crate::recipe::Input;
-use crate::render::Renderer;
 use sample::{Offer, Sample};
 
 /// Buckets there are at most: weights of 512 MiB.
@@ -237,7 +237,7 @@ impl Classifier {
     }
 }
 
-/// Learns a classifier from its inputs. Records that cannot be read or rendered are counted in the evaluation and left out.
+/// Learns a classifier from its inputs. Records that cannot be read are counted in the evaluation and left out.
 ///
 /// # Errors
 /// As [`Classifier::train`], or an input that cannot be read at all.
@@ -255,21 +255,41 @@ fn check(settings: &Settings) -> Result<(), RetrievalError> {
     }
 }
 
+/// The text of a document that a classifier is to see, in learning and in scoring: all that it says, without the markup that
+/// templates and chat formats put around it. By that markup the positive documents, which are rendered, would be told from
+/// others at a glance, and nothing like them found in the wild, where it is not.
+pub fn plain(mut document: Document) -> String {
+    if let Content::Text(text) = document.content {
+        return text;
+    }
+    let mut all = String::new();
+    document.each_string(&mut |text| {
+        if !text.is_empty() {
+            all.push_str(text);
+            all.push('\n');
+        }
+    });
+    all
+}
+
 /// A sample of the documents of some inputs, read by all threads: no order matters to it.
 fn read(inputs: &[Input], settings: &Settings, seed: u64) -> Result<Sample, RetrievalError> {
     let sample = Mutex::new(Sample::new(settings.max_documents.0));
     // A thread that panicked with the lock left a whole sample behind.
     let lock = || sample.lock().unwrap_or_else(PoisonError::into_inner);
+<<<<<<< HEAD
     let renderer = Renderer::plain();
+=======
+>>>>>>> retrieval
     for input in inputs {
         let reader = Reader::new(input.clone());
         let slices = reader.list()?.slices();
         reader.units(&slices).par_bridge().for_each(|unit| {
             let documents = unit.map_or_else(|bad| vec![Err(bad)], |unit| reader.documents(&unit));
             for document in documents {
-                match document.map_err(|bad| bad.reason).and_then(|document| renderer.render(&document)) {
-                    Ok(text) => {
-                        let offer = Offer::new(&text.text, settings.max_bytes.0, seed);
+                match document {
+                    Ok(document) => {
+                        let offer = Offer::new(&plain(document), settings.max_bytes.0, seed);
                         lock().offer(offer);
                     }
                     Err(_) => lock().bad(),

@@ -6,6 +6,7 @@ use hephaestus_core::settings::quantity::{Count, Share};
 use proptest::prelude::*;
 
 use super::*;
+use crate::document::{Conversation, RecordKind};
 use crate::readers::Kind;
 
 fn settings() -> Settings {
@@ -142,6 +143,25 @@ fn inputs_are_read_and_what_cannot_be_read_is_counted() {
     assert_eq!((positive.read, positive.bad, negative.read, negative.bad), (100, 1, 300, 1));
     let missing = Settings { positive: vec![Input::new(Kind::Jsonl, &[PathBuf::from("/no/such")])], ..settings };
     assert_eq!(train_from(&missing, 0).unwrap_err().to_string(), "/no/such: no such file or folder");
+}
+
+#[test]
+fn a_record_and_a_conversation_are_seen_as_what_they_say_and_not_as_they_are_rendered() {
+    let fields = serde_json::json!({ "name": "pets.list", "parameters": [{ "name": "limit", "required": true }] });
+    let record = Document {
+        content: Content::Record { kind: RecordKind::Api, fields: fields.as_object().unwrap().clone() },
+        ..Document::text("x", "")
+    };
+    assert_eq!(plain(record), "pets.list\nlimit\n");
+    let messages = serde_json::json!([
+        { "role": "user", "content": "Book it." },
+        { "role": "assistant", "calls": [{ "name": "book", "arguments": { "flight": "HAT001" } }] },
+    ]);
+    let messages = serde_json::from_value(messages).unwrap();
+    let conversation = Conversation { messages, ..Conversation::default() };
+    let document = Document { content: Content::Conversation(conversation), ..Document::text("x", "") };
+    assert_eq!(plain(document), "Book it.\nHAT001\n");
+    assert_eq!(plain(Document::text("x", "as it is")), "as it is");
 }
 
 #[test]
