@@ -282,7 +282,7 @@ impl View<'_> {
             1 => "1 document".to_owned(),
             many => format!("{} documents", thousands(many)),
         };
-        let further = if more { "; a larger --documents looks further" } else { "" };
+        let further = if more { "; a larger --documents shows more" } else { "" };
         writeln!(out, "\n{shown}, {searched} of {all} searched{further}")?;
         Ok(())
     }

@@ -16,6 +16,8 @@ const MANY: u64 = 1 << 21;
 /// Bytes of a document that are shown whole, and around each match of a longer one.
 const LONG: usize = 2_000;
 const AROUND: usize = 240;
+/// Bytes that an end of what is shown moves at most to fall between words.
+const WORD: usize = 24;
 /// Places of a long document that are shown.
 const PLACES: usize = 5;
 
@@ -116,6 +118,13 @@ pub(super) fn windows(text: &str, matches: &[Range<usize>]) -> (Vec<Range<usize>
         let end = found.end.min(found.start.saturating_add(LONG)).saturating_add(AROUND);
         let start = text.floor_char_boundary(found.start.saturating_sub(AROUND));
         let end = text.ceil_char_boundary(end);
+        // Whole words, where words are not endless.
+        let blank = |from: usize| {
+            let next = text.as_bytes().get(from..)?.iter().take(WORD);
+            next.enumerate().find(|(_, byte)| byte.is_ascii_whitespace()).map(|(at, _)| from + at)
+        };
+        let start = if start == 0 { 0 } else { blank(start).map_or(start, |at| at + 1) };
+        let end = blank(end).unwrap_or(end);
         match windows.last_mut() {
             Some(last) if start <= last.end => last.end = last.end.max(end),
             Some(_) if places == PLACES => return (windows, matches.len() - number),
@@ -155,6 +164,9 @@ mod tests {
         assert!(shown[0].start == 0 && shown.iter().all(|w| text.get(w.clone()).is_some_and(|part| part.len() < 900)));
         let many: Vec<_> = (0..20).map(|at| around(at * 1_400)).collect();
         assert_eq!((windows(&text, &many).0.len(), windows(&text, &many).1), (PLACES, 15));
+        // A match among the line feeds at the end, which are not shown.
+        let (end, after) = (text.len(), text.len() + 900);
+        assert_eq!(windows(&text, std::slice::from_ref(&(after..after + 1))).0, std::slice::from_ref(&(end..end)));
         assert_eq!(windows("short", &[around(0)]), (vec![0..5], 0));
     }
 }
