@@ -76,3 +76,26 @@ pub(crate) fn build(folder: &TempDir, name: &str, input: &str) -> (String, Strin
     recipe(folder, name, input);
     succeed(folder, &["build", "--recipe", &format!("{name}.yaml")])
 }
+
+#[test]
+fn inspect_searches_a_corpus_and_colours_only_where_it_is_told_to() {
+    let folder = with_tokenizer();
+    let lines: String = (0..5_000).map(|number| format!("{{\"text\": \"iron number {number}\"}}\n")).collect();
+    write(&folder, "x.jsonl", &lines);
+    succeed(&folder, &["tokenize", "x.jsonl", "--reader", "jsonl", "--tokenizer", "tok", "--output", "c"]);
+    let inspect = |more: &[&str]| succeed(&folder, &[&["inspect", "c", "--tokenizer", "tok"], more].concat()).0;
+    let out = inspect(&["--search", "IRON NUMBER 43", "--ignore-case", "--documents", "200"]);
+    // 43, 430 to 439, 4300 to 4399.
+    assert_eq!(out.matches("»iron number 43«").count(), 111, "{out}");
+    assert!(out.ends_with("111 documents, 5,000 of 5,000 searched\n"), "{out}");
+    let out = inspect(&["--search", r"\b4[23]\b", "--regex", "--color", "always"]);
+    assert!(out.contains("iron number \u{1b}[1;30;43m42\u{1b}[0m<|endoftext|>"), "{out}");
+    assert!(!inspect(&["--tokens"]).contains('\u{1b}') && inspect(&["--tokens"]).contains("│"));
+    let refused = [
+        fail(&folder, &["inspect", "c", "--search", "iron"]),
+        fail(&folder, &["inspect", "c", "--tokenizer", "tok", "--search", "x(", "--regex"]),
+        fail(&folder, &["inspect", "c", "--tokenizer", "tok", "--search", ""]),
+        fail(&folder, &["inspect", "c", "--regex"]),
+    ];
+    insta::assert_snapshot!(refused.join("\n"));
+}

@@ -16,6 +16,8 @@ const MANY: u64 = 1 << 21;
 /// Bytes of a document that are shown whole, and around each match of a longer one.
 const LONG: usize = 2_000;
 const AROUND: usize = 240;
+/// Bytes that an end of what is shown moves at most to fall between words.
+const WORD: usize = 24;
 /// Places of a long document that are shown.
 const PLACES: usize = 5;
 
@@ -108,7 +110,7 @@ impl<'a> Search<'a> {
 /// many matches are beyond.
 pub(super) fn windows(text: &str, matches: &[Range<usize>]) -> (Vec<Range<usize>>, usize) {
     if text.len() <= LONG || matches.is_empty() {
-        return (vec![0..text.len()], 0);
+        return (std::iter::once(0..text.len()).collect(), 0);
     }
     let (mut windows, mut places): (Vec<Range<usize>>, usize) = (Vec::new(), 0);
     for (number, found) in matches.iter().enumerate() {
@@ -116,6 +118,13 @@ pub(super) fn windows(text: &str, matches: &[Range<usize>]) -> (Vec<Range<usize>
         let end = found.end.min(found.start.saturating_add(LONG)).saturating_add(AROUND);
         let start = text.floor_char_boundary(found.start.saturating_sub(AROUND));
         let end = text.ceil_char_boundary(end);
+        // Whole words, where words are not endless.
+        let blank = |from: usize| {
+            let next = text.as_bytes().get(from..)?.iter().take(WORD);
+            next.enumerate().find(|(_, byte)| byte.is_ascii_whitespace()).map(|(at, _)| from + at)
+        };
+        let start = if start == 0 { 0 } else { blank(start).map_or(start, |at| at + 1) };
+        let end = blank(end).unwrap_or(end);
         match windows.last_mut() {
             Some(last) if start <= last.end => last.end = last.end.max(end),
             Some(_) if places == PLACES => return (windows, matches.len() - number),
@@ -135,12 +144,13 @@ mod tests {
     #[test]
     fn text_is_found_as_it_is_and_expressions_as_they_mean() {
         let places = |pattern: &str, is_regex, ignore_case, text: &str| {
-            Pattern::new(pattern, is_regex, ignore_case).unwrap().places(text)
+            let pattern = Pattern::new(pattern, is_regex, ignore_case).unwrap();
+            pattern.places(text).iter().map(|place| (place.start, place.end)).collect::<Vec<_>>()
         };
-        assert_eq!(places("a.b", false, false, "axb a.b"), [4..7]);
-        assert_eq!(places("a.b", true, false, "axb a.b"), [0..3, 4..7]);
-        assert_eq!(places("ÄB", false, true, "äb"), [0..3]);
-        assert_eq!(places("^x*", true, false, "a\nxx"), [2..4]);
+        assert_eq!(places("a.b", false, false, "axb a.b"), [(4, 7)]);
+        assert_eq!(places("a.b", true, false, "axb a.b"), [(0, 3), (4, 7)]);
+        assert_eq!(places("ÄB", false, true, "äb"), [(0, 3)]);
+        assert_eq!(places("^x*", true, false, "a\nxx"), [(2, 4)]);
         let refused = |pattern: &str| Pattern::new(pattern, true, false).unwrap_err().to_string();
         assert!(refused("(").starts_with("--search: regex parse error"), "{}", refused("("));
         assert_eq!(refused(""), "--search: is empty; give some text");
@@ -155,6 +165,9 @@ mod tests {
         assert!(shown[0].start == 0 && shown.iter().all(|w| text.get(w.clone()).is_some_and(|part| part.len() < 900)));
         let many: Vec<_> = (0..20).map(|at| around(at * 1_400)).collect();
         assert_eq!((windows(&text, &many).0.len(), windows(&text, &many).1), (PLACES, 15));
-        assert_eq!(windows("short", &[around(0)]), (vec![0..5], 0));
+        // A match among the line feeds at the end, which are not shown.
+        let (end, after) = (text.len(), text.len() + 900);
+        assert_eq!(windows(&text, std::slice::from_ref(&(after..after + 1))).0, std::slice::from_ref(&(end..end)));
+        assert_eq!(windows("short", &[around(0)]).0, std::slice::from_ref(&(0..5)));
     }
 }

@@ -21,6 +21,7 @@ pub(super) fn of(report: &Report) -> Result<String, minijinja::Error> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     environment.add_filter("thousands", thousands);
+    environment.add_filter("rounded", chart::rounded);
     environment.add_filter("size", size);
     environment.add_filter("percent", |share: f64| format!("{:.1} %", 100.0 * share));
     environment.add_filter("three", |share: f64| format!("{share:.3}"));

@@ -34,7 +34,7 @@ pub(in crate::report) fn columns(histogram: &Histogram, all: &Histogram, unit: &
         let height = tall * count as f64 / most as f64;
         // What is there at all is seen.
         let height = if count > 0 { height.max(1.5) } else { 0.0 };
-        let (width, top) = ((step - 2.0).min(46.0).max(1.0), base - height);
+        let (width, top) = ((step - 2.0).clamp(1.0, 46.0), base - height);
         let x = left + (step - width) / 2.0;
         if count > 0 {
             let upper = least.saturating_mul(2).saturating_sub(1).max(*least);

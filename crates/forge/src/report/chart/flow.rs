@@ -10,7 +10,7 @@ use super::{Outcome, escape, open, short, text};
 const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 280.0;
 /// Where the right column stands, and how wide a node is.
-const RIGHT: f64 = 706.0;
+const RIGHT: f64 = 640.0;
 const NODE: f64 = 9.0;
 /// Least height that a node has for its words, and the space between nodes.
 const SLOT: f64 = 17.0;

@@ -127,14 +127,27 @@ fn short(name: &str, characters: usize) -> String {
 
 /// A count in at most four characters: `640`, `1.2k`, `35M`.
 fn compact(count: u64) -> String {
-    let (value, unit) = match count {
-        0..1_000 => return count.to_string(),
-        1_000..999_500 => (count as f64 / 1e3, "k"),
-        999_500..999_500_000 => (count as f64 / 1e6, "M"),
-        _ => (count as f64 / 1e9, "B"),
-    };
-    let decimals = usize::from(value < 9.95 && (value * 10.0).round() % 10.0 != 0.0);
+    let (value, unit) = scaled(count);
+    let decimals = usize::from(!unit.is_empty() && value < 9.95 && (value * 10.0).round() % 10.0 != 0.0);
     format!("{value:.decimals$}{unit}")
+}
+
+/// A count to three digits where it is a million or more: `347,624`, `35.1M`, `104B`.
+pub(super) fn rounded(count: u64) -> String {
+    if count < 1_000_000 {
+        return thousands(count);
+    }
+    let (value, unit) = scaled(count);
+    let decimals = if value < 9.995 { 2 } else { usize::from(value < 99.95) };
+    format!("{value:.decimals$}{unit}")
+}
+
+/// A count in thousands, millions and so on, whichever makes it one to three digits, and the letter for it.
+fn scaled(count: u64) -> (f64, &'static str) {
+    let units = [(1e0, ""), (1e3, "k"), (1e6, "M"), (1e9, "B"), (1e12, "T")];
+    let fits = units.into_iter().find(|(unit, _)| (count as f64) / unit < 999.5);
+    let (unit, letter) = fits.unwrap_or((1e12, "T"));
+    (count as f64 / unit, letter)
 }
 
 /// Hostile words as they may stand in SVG.
@@ -162,6 +175,8 @@ mod tests {
     fn counts_are_short() {
         let counts = [0, 999, 1_000, 1_250, 12_345, 999_499, 999_500, 1_048_576, 103_000_000_000];
         assert_eq!(counts.map(compact), ["0", "999", "1k", "1.2k", "12k", "999k", "1M", "1M", "103B"]);
+        let counts = [0, 347_624, 1_000_000, 35_149_999, 103_732_371_147, u64::MAX];
+        assert_eq!(counts.map(rounded), ["0", "347,624", "1.00M", "35.1M", "104B", "18446744T"]);
     }
 
     #[test]
