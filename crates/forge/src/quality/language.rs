@@ -224,7 +224,7 @@ mod tests {
         let error = Languages::new(&["enn".to_owned()], 0.5).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "no language that can be told has the code `enn`; did you mean en?; expected an ISO 639 code such as en, de or zh"
+            "no language that can be told has the code `enn`; did you mean eng?; expected an ISO 639 code such as en, de or zh"
         );
         for (_, long) in CODES {
             assert!(Lang::from_code(long).is_some(), "{long}");

@@ -21,3 +21,6 @@ pub use filter::{Drop, Filter, FilterError};
 pub use language::UnknownLanguage;
 pub use scrub::{Scrubbed, Scrubber};
 pub use settings::Settings;
+
+#[cfg(test)]
+mod tests;

@@ -218,7 +218,7 @@ mod tests {
     fn runs_that_came_before_are_counted_once_and_do_not_overlap() {
         // a b a b a b: after the second `a b` the third begins behind it.
         assert_eq!(runs_of("a b a b a b", 2), (9, 4));
-        assert_eq!(runs_of("a a a a a", 2), (12, 2));
+        assert_eq!(runs_of("a a a a a", 2), (12, 4));
         assert_eq!(runs_of("one two three", 3), (13, 0));
         assert_eq!(runs_of("one two", 3), (0, 0));
     }

@@ -34,9 +34,9 @@ fn any_thirteen_words_of_a_question_are_found_whatever_their_case_and_marks() {
     let text = "# Task\nHOW many - of the \"blue whales\" that *Anna* counted in May, were longer?\n";
     let hit = found.find(text).unwrap();
     assert_eq!((hit.benchmark.as_str(), hit.item.as_str()), ("bench", "q7"));
-    assert_eq!(hit.ngram, "HOW many - of the \"blue whales\" that *Anna* counted in May, were");
+    assert_eq!(hit.ngram, "HOW many - of the \"blue whales\" that *Anna* counted in May, were longer");
     // Twelve in a row are not enough, nor thirteen with another between them.
-    assert_eq!(found.find("how many of the blue whales that anna counted in may"), None);
+    assert_eq!(found.find("how many of the blue whales that anna counted in may were"), None);
     assert_eq!(found.find("how many of the blue whales that anna once counted in may were longer than 30"), None);
 }
 
@@ -101,7 +101,7 @@ fn every_question_of_bfcl_is_found_in_a_document_and_tool_documentation_holds_no
         let record: serde_json::Value = serde_json::from_str(line).unwrap();
         let question = record["question"][0][0]["content"].as_str().unwrap();
         let (words, _) = words(question);
-        let hit = found.find(&format!("## Example\n\nUser: {}\n\nAssistant: I see.", question.to_uppercase()));
+        let hit = found.find(&format!("## Example\n\nUser: {}\n\nAssistant: I see.", question.to_ascii_uppercase()));
         assert_eq!(hit.is_some(), words.len() >= 8, "{question}");
         questions += u32::from(hit.is_some());
     }

@@ -47,8 +47,8 @@ fn address(text: &str, at: usize, from: usize) -> Option<std::ops::Range<usize>>
     let end = at + 1 + domain.len();
     let next = bytes.get(end);
     let remote = name == b"git" && matches!(next, Some(b':' | b'/'));
-    // `weights@values.transpose(0)` multiplies.
-    let code = matches!(next, Some(b'(' | b'[' | b'_'));
+    // `weights@values.transpose(0)` multiplies, and so does `a@b.inverse@c`.
+    let code = matches!(next, Some(b'(' | b'[' | b'_' | b'@')) || text[..start].ends_with('@');
     (!in_url && !remote && !code && !reserved(domain)).then_some(start..end)
 }
 

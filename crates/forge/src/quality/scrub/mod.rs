@@ -14,6 +14,7 @@
 
 mod emails;
 mod ip;
+mod named;
 mod secrets;
 
 use std::collections::{BTreeMap, HashMap};
@@ -97,6 +98,9 @@ impl fmt::Display for Kind {
     }
 }
 
+/// Most times that a text is looked through; two are enough for all but the contrived.
+const ROUNDS: usize = 8;
+
 /// What was replaced in a document, by kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scrubbed {
@@ -177,16 +181,28 @@ impl Scrubber {
         Ok(Self { settings: *settings, secrets: secrets::Finder::new()? })
     }
 
-    /// Replaces what is found in every string of a document, and counts it. A secret is told by its form or by the name
-    /// before it in the same string; of a record's fields the names are not known.
+    /// Replaces what is found in every string of a document, and counts it. A secret is told by its form, or by the name
+    /// that it is assigned to: in the same string, or as the key of a field or argument.
     pub fn scrub(&self, document: &mut Document) -> Scrubbed {
         let mut scrubbed = Scrubbed::default();
         let mut shown = Shown::default();
         document.each_string(&mut |text| {
-            if let Some(clean) = self.clean(text, &mut shown, &mut scrubbed) {
-                *text = clean;
+            // Where finds overlap one of them goes first, and the other may be told only then.
+            for _ in 0..ROUNDS {
+                match self.clean(text, &mut shown, &mut scrubbed) {
+                    Some(clean) => *text = clean,
+                    None => break,
+                }
             }
         });
+        if self.settings.secrets {
+            named::each(document, &mut |name, text| {
+                if self.secrets.names(name) && secrets::random(text) {
+                    *text = shown.replacement(Kind::Secret, text);
+                    *scrubbed.counts.entry(Kind::Secret).or_default() += 1;
+                }
+            });
+        }
         scrubbed
     }
 

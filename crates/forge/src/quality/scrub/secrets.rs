@@ -144,6 +144,11 @@ impl Finder {
         found
     }
 
+    /// Whether it is the name of a secret.
+    pub(super) fn names(&self, name: &str) -> bool {
+        self.names.is_match(name)
+    }
+
     fn private_key(&self, text: &str, start: usize) -> Option<Found> {
         let body = self.private_key.captures(window(text, start, KEY))?.get(1)?;
         let letters = body.as_str().bytes().filter(u8::is_ascii_alphanumeric).count();
@@ -236,7 +241,7 @@ fn stands_for_one(written: &str) -> bool {
 
 /// Whether a value looks as if it came from a generator: letters and digits mixed, of high entropy, and neither a UUID,
 /// which names something, nor words and numbers strung together.
-fn random(value: &str) -> bool {
+pub(super) fn random(value: &str) -> bool {
     let bytes = value.as_bytes();
     let digits = bytes.iter().filter(|byte| byte.is_ascii_digit()).count();
     let letters = bytes.iter().filter(|byte| byte.is_ascii_alphabetic()).count();
@@ -248,7 +253,8 @@ fn random(value: &str) -> bool {
     let least = if hex { 3.0 } else { 3.5 };
     digits >= 2
         && letters >= 2
-        && (!hex || bytes.len() >= 32)
+        && bytes.len() >= if hex { 32 } else { 16 }
+        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"+/=_.~-".contains(byte))
         && value.split(['_', '-', '.', '/', '~']).any(|part| part.len() >= 8 && mixed(part))
         && !uuid(value)
         && entropy(value) >= least
