@@ -123,6 +123,7 @@ pub fn tokenize(
         EndOfDocument::None => None,
         EndOfDocument::Token(token) => Some(vocabulary.token(token, "--end-of-document")?),
     };
+    let renderer = Renderer::plain();
     let listing = reader.list()?;
     if let Some(folder) = settings.output.parent().filter(|folder| *folder != Path::new("")) {
         fs_err::create_dir_all(folder)?;
@@ -139,7 +140,7 @@ pub fn tokenize(
             break;
         }
         let encoded: Vec<Result<Encoded, BadRecord>> =
-            chunk.par_iter().flat_map_iter(|unit| encode(unit, reader, &vocabulary, end)).collect();
+            chunk.par_iter().flat_map_iter(|unit| encode(unit, reader, &renderer, &vocabulary, end)).collect();
         for document in encoded {
             let document = match document {
                 Ok(document) => document,
@@ -175,6 +176,7 @@ pub fn tokenize(
 fn encode(
     unit: &Result<Unit, BadRecord>,
     reader: &Reader,
+    renderer: &Renderer,
     vocabulary: &Vocabulary,
     end: Option<u32>,
 ) -> Vec<Result<Encoded, BadRecord>> {
@@ -183,7 +185,7 @@ fn encode(
         Err(bad) => vec![Err(bad.clone())],
     };
     let encode = |document: crate::document::Document| {
-        let text = Renderer::plain()
+        let text = renderer
             .render(&document)
             .map_err(|reason| BadRecord { origin: document.origin.clone(), reason })?
             .text;

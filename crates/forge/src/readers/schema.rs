@@ -365,7 +365,8 @@ impl<'a> Outline<'a> {
             return self.parts(branch, depth, hops + 1);
         }
         for branch in &branches {
-            if !self.structured(branch) {
+            let itself = branch.pointer.is_some() && branch.pointer == view.pointer;
+            if itself || !self.structured(branch) {
                 continue;
             }
             let mut row = self.schemas.row(branch);

@@ -291,11 +291,15 @@ fn row(name: String, value: serde_json::Value) -> serde_json::Value {
             row.insert("required".to_owned(), true.into());
             text = rest.trim_start().to_owned();
         }
-        if let Some((kind, rest)) = text.split_once(':')
-            && TYPES.contains(&kind)
-        {
-            row.insert("type".to_owned(), kind.into());
-            text = rest.trim_start().to_owned();
+        // `string: what it is`, `string (what it is)` and `string`.
+        let end = text.find([':', ' ']).unwrap_or(text.len());
+        if TYPES.contains(&&text[..end]) {
+            let rest = text[end..].trim_start();
+            let inside = rest.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
+            if let Some(rest) = rest.strip_prefix(':').or(inside).or(Some(rest).filter(|rest| rest.is_empty())) {
+                row.insert("type".to_owned(), text[..end].into());
+                text = rest.trim_start().to_owned();
+            }
         }
         for (word, required) in [("Required. ", true), ("Optional. ", false)] {
             if let Some(rest) = text.strip_prefix(word) {
