@@ -120,6 +120,7 @@ fn gather(
     report: &mut dyn FnMut(&BadRecord),
 ) -> Result<u64, BpeError> {
     let bar = progress::bytes(listings.iter().map(|(_, listing)| listing.bytes).sum(), "reading");
+    let renderer = Renderer::plain();
     let mut bad = 0;
     for (reader, listing) in listings {
         let slices = listing.slices();
@@ -138,7 +139,7 @@ fn gather(
                 .collect();
             for document in documents {
                 match document {
-                    Ok(document) => match Renderer::plain().render(&document) {
+                    Ok(document) => match renderer.render(&document) {
                         Ok(text) => sample.offer(text.text),
                         Err(_) => bad += 1,
                     },

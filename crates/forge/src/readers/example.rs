@@ -9,13 +9,16 @@ const STRING: usize = 400;
 /// Bytes of JSON that an example has at most.
 const MOST: usize = 4_000;
 
+/// Words for nothing.
+const ABSENT: &[&str] = &["n/a", "na", "none", "null", "not available", "not provided", "not specified", "unspecified", "unknown", "-"];
+
 /// Whether a value says nothing: null, empty, or one of the words for that.
 pub(super) fn is_absent(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::String(text) => {
             let text = text.trim();
-            text.is_empty() || ["n/a", "na", "none", "null", "not available", "not specified", "-"].iter().any(|word| text.eq_ignore_ascii_case(word))
+            text.is_empty() || ABSENT.iter().any(|word| text.eq_ignore_ascii_case(word))
         }
         Value::Array(items) => items.is_empty(),
         Value::Object(map) => map.is_empty(),

@@ -34,8 +34,8 @@ const LEAST_OUTPUT: usize = 16 << 20;
 /// Fields of a record: `title`, `version`, `provider`, `method`, `path`, `url`, `operation_id`, `heading`, `summary`,
 /// `description`, `tags`, `deprecated`, `webhook`, `documentation`; `auth` (`text` and `schemes` of `kind` and `name`),
 /// `parameters` (rows with `in`), `body` and `responses` (`types`, `type`, `rows`, `example`; a response's `status`) and
-/// `samples` (`title`, `language`, `code`). What is not known is not there. Rows have `depth`, `name`, `type`, `required`,
-/// `description`, `default`, `enum`, `limits`, `example`, `deprecated`; `variant` where a row is one of alternatives,
+/// `samples` (`title`, `language`, `code`). What is not known is not there. Rows have `depth`, `name`, `type`, `format`,
+/// `required`, `description`, `default`, `enum`, `limits`, `example`, `deprecated`; `variant` where a row is one of alternatives,
 /// `more` where an outline was cut.
 pub fn documents(origin: &str, bytes: &[u8], input: &Input, out: &mut Vec<Read>) {
     match source::parse(bytes).and_then(checked) {

@@ -10,7 +10,7 @@ pub(super) fn markdown(text: &str) -> String {
         return text.to_owned();
     }
     let mut out = String::with_capacity(text.len());
-    let mut link = None;
+    let mut open = Open::default();
     let mut rest = text;
     while let Some(at) = rest.find(['<', '&', '`', '\r']) {
         out.push_str(&rest[..at]);
@@ -18,7 +18,7 @@ pub(super) fn markdown(text: &str) -> String {
         let taken = match rest.as_bytes()[0] {
             b'`' => code(rest, &mut out),
             b'&' => entity(rest, &mut out),
-            b'<' => tag(rest, &mut out, &mut link),
+            b'<' => tag(rest, &mut out, &mut open),
             _ => {
                 if rest.as_bytes().get(1) != Some(&b'\n') {
                     out.push('\n');
@@ -60,8 +60,17 @@ fn entity(rest: &str, out: &mut String) -> usize {
     1
 }
 
+/// What has begun and not ended.
+#[derive(Default)]
+struct Open<'a> {
+    /// A link, by its target.
+    link: Option<&'a str>,
+    /// A block of code.
+    block: bool,
+}
+
 /// Translates the tag that `rest` begins with, or copies its `<` where it is none; returns the bytes taken.
-fn tag<'a>(rest: &'a str, out: &mut String, link: &mut Option<&'a str>) -> usize {
+fn tag<'a>(rest: &'a str, out: &mut String, open: &mut Open<'a>) -> usize {
     if rest.starts_with("<!--")
         && let Some(end) = rest.find("-->")
     {
@@ -91,11 +100,11 @@ fn tag<'a>(rest: &'a str, out: &mut String, link: &mut Option<&'a str>) -> usize
         ("li" | "tr" | "img" | "span" | "font" | "sup" | "sub" | "small" | "u" | "summary" | "tbody" | "thead", _)
         | ("td" | "th", false) => "",
         ("a", false) => {
-            *link = attribute(inside, "href");
-            if link.is_some() { "[" } else { "" }
+            open.link = attribute(inside, "href");
+            if open.link.is_some() { "[" } else { "" }
         }
         ("a", true) => {
-            if let Some(target) = link.take() {
+            if let Some(target) = open.link.take() {
                 out.push_str("](");
                 out.push_str(target);
                 out.push(')');
@@ -107,8 +116,11 @@ fn tag<'a>(rest: &'a str, out: &mut String, link: &mut Option<&'a str>) -> usize
             return 1;
         }
     };
-    // `<code>` within `<pre>`, and spaces of the source around what becomes a line of its own.
-    if mark == "`" && out.ends_with("```\n") {
+    if name == "pre" {
+        open.block = !closing;
+    }
+    // `<code>` within `<pre>` is no second mark.
+    if mark == "`" && open.block {
         return end + 1;
     }
     if mark.starts_with('\n') && mark != "\n```\n\n" {

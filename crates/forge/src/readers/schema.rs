@@ -23,6 +23,8 @@ const LAYERS: usize = 48;
 const CHOICES: usize = 40;
 /// Longest description of a row, in bytes.
 const DESCRIPTION: usize = 1_200;
+/// Longest name of a format, in bytes.
+const FORMAT: usize = 40;
 /// Longest text of a default or example in a row, in bytes.
 const INLINE: usize = 200;
 
@@ -226,6 +228,10 @@ impl<'a> Schemas<'a> {
         if view.nullable() && !words.iter().any(|word| word == "null") {
             words.push("null".to_owned());
         }
+        // Of several objects the names alone tell which.
+        if words.len() > 1 {
+            words.iter_mut().for_each(|word| *word = word.strip_suffix(" object").unwrap_or(word).to_owned());
+        }
         listed(&words)
     }
 
@@ -244,10 +250,7 @@ impl<'a> Schemas<'a> {
                 (Some(name), _) => format!("{} object", prose::cut(name, 80)),
                 (None, _) => "object".to_owned(),
             },
-            name => match view.text("format") {
-                Some(format) if format != name => format!("{name} ({})", prose::cut(format, 40)),
-                _ => name.to_owned(),
-            },
+            name => name.to_owned(),
         }
     }
 
@@ -258,7 +261,11 @@ impl<'a> Schemas<'a> {
 
     fn row(&self, view: &View<'a>) -> Map<String, Value> {
         let mut row = Map::new();
-        row.insert("type".to_owned(), self.words(view, 0).into());
+        let kind = self.words(view, 0);
+        if let Some(format) = view.text("format").filter(|format| !kind.starts_with(format) && view.get("items").is_none()) {
+            row.insert("format".to_owned(), prose::cut(format, FORMAT).into());
+        }
+        row.insert("type".to_owned(), kind.into());
         if let Some(text) = view.text("description") {
             row.insert("description".to_owned(), prose::short(text, DESCRIPTION).into());
         }
@@ -358,7 +365,8 @@ impl<'a> Outline<'a> {
             return self.parts(branch, depth, hops + 1);
         }
         for branch in &branches {
-            if !self.structured(branch) {
+            let itself = branch.pointer.is_some() && branch.pointer == view.pointer;
+            if itself || !self.structured(branch) {
                 continue;
             }
             let mut row = self.schemas.row(branch);
@@ -417,7 +425,7 @@ fn canonical(name: &str) -> &str {
 fn plural(words: &str) -> String {
     match words {
         "any" | "null" => "any values".to_owned(),
-        _ if words.contains([' ', ',', '(']) && !words.ends_with(" object") => words.to_owned(),
+        _ if words.contains(' ') && !words.ends_with(" object") => words.to_owned(),
         _ => format!("{words}s"),
     }
 }

@@ -39,8 +39,8 @@ fn line(text: Cow<'_, str>) -> String {
 /// A text that ends as a sentence does.
 fn sentence(text: &str) -> String {
     let text = text.trim_end();
-    let open = text.chars().last().is_some_and(|last| last.is_alphanumeric() || ")]`'\"}*_".contains(last));
-    if open { format!("{text}.") } else { text.to_owned() }
+    let open = |last: char| last.is_alphanumeric() || ")]`'\"}*_>".contains(last);
+    if text.chars().last().is_some_and(open) { format!("{text}.") } else { text.to_owned() }
 }
 
 /// A text whose lines after the first are indented, to stand under the first in a list.
@@ -115,40 +115,43 @@ fn write_pretty(value: &serde_json::Value, depth: usize, out: &mut String) {
 
 /// What a row says: its description, and in sentences default, choices, limits and example. With `mark=""` values stand
 /// without backticks.
-fn said(Serde(row): Json, options: Kwargs) -> Result<String, minijinja::Error> {
+fn said(row: &Value, options: Kwargs) -> Result<String, minijinja::Error> {
     let mark: Option<Cow<'_, str>> = options.get("mark")?;
     options.assert_all_used()?;
     let mark = mark.as_deref().unwrap_or("`");
-    let quoted = |value: &serde_json::Value| match value {
-        serde_json::Value::String(text) if text == "…" => text.clone(),
-        serde_json::Value::String(text) if text.is_empty() => "an empty string".to_owned(),
-        serde_json::Value::String(text) => format!("{mark}{text}{mark}"),
-        value => format!("{mark}{value}{mark}"),
+    let get = |key: &str| row.get_attr(key).ok().filter(|value| !value.is_undefined());
+    let described = get("description");
+    let description = described.as_ref().and_then(Value::as_str).unwrap_or_default().trim();
+    let quoted = |value: &Value| match value.as_str() {
+        Some("…") => "…".to_owned(),
+        Some("") => "an empty string".to_owned(),
+        _ => format!("{mark}{}{mark}", bare(value)),
     };
     let mut notes = Vec::new();
-    if row.get("deprecated").is_some() {
+    if get("deprecated").is_some() {
         notes.push("Deprecated.".to_owned());
     }
-    if let Some(serde_json::Value::Array(choices)) = row.get("enum") {
+    // What the description says already is not said twice.
+    let choices: Vec<Value> = get("enum").and_then(|list| list.try_iter().ok()).into_iter().flatten().collect();
+    if !choices.iter().all(|choice| description.contains(&bare(choice))) {
         let choices: Vec<String> = choices.iter().map(quoted).collect();
         notes.push(match choices.as_slice() {
             [one] => format!("Always {one}."),
             many => format!("One of {}.", many.join(", ")),
         });
     }
-    if let Some(default) = row.get("default") {
-        notes.push(format!("Default: {}.", quoted(default)));
+    if let Some(default) = get("default")
+        && !(description.to_lowercase().contains("default") && description.contains(&bare(&default)))
+    {
+        notes.push(format!("Default: {}.", quoted(&default)));
     }
-    if let Some(serde_json::Value::String(limits)) = row.get("limits") {
-        let mut letters = limits.chars();
-        let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
-        let limits = format!("{first}{}", letters.as_str());
-        notes.push(format!("{}.", if mark.is_empty() { limits.replace('`', "") } else { limits }));
+    if let Some(limits) = get("limits") {
+        let limits = bare(&limits);
+        notes.push(format!("Limits: {}.", if mark.is_empty() { limits.replace('`', "") } else { limits }));
     }
-    if let Some(example) = row.get("example") {
-        notes.push(format!("Example: {}.", quoted(example)));
+    if let Some(example) = get("example") {
+        notes.push(format!("Example: {}.", quoted(&example)));
     }
-    let description = row.get("description").and_then(serde_json::Value::as_str).unwrap_or_default().trim();
     let notes = notes.join(" ");
     Ok(match (description.is_empty(), notes.is_empty()) {
         (_, true) => description.to_owned(),
@@ -157,6 +160,14 @@ fn said(Serde(row): Json, options: Kwargs) -> Result<String, minijinja::Error> {
         _ if description.contains('\n') => format!("{description}\n\n{notes}"),
         _ => format!("{} {notes}", sentence(description)),
     })
+}
+
+/// A value of a template as one writes it in prose.
+fn bare(value: &Value) -> String {
+    match value.as_str() {
+        Some(text) => text.to_owned(),
+        None => serde_json::to_string(value).unwrap_or_default(),
+    }
 }
 
 /// A value as nested Markdown bullets; a bare value as a line.
@@ -280,11 +291,15 @@ fn row(name: String, value: serde_json::Value) -> serde_json::Value {
             row.insert("required".to_owned(), true.into());
             text = rest.trim_start().to_owned();
         }
-        if let Some((kind, rest)) = text.split_once(':')
-            && TYPES.contains(&kind)
-        {
-            row.insert("type".to_owned(), kind.into());
-            text = rest.trim_start().to_owned();
+        // `string: what it is`, `string (what it is)` and `string`.
+        let end = text.find([':', ' ']).unwrap_or(text.len());
+        if TYPES.contains(&&text[..end]) {
+            let rest = text[end..].trim_start();
+            let inside = rest.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
+            if let Some(rest) = rest.strip_prefix(':').or(inside).or(Some(rest).filter(|rest| rest.is_empty())) {
+                row.insert("type".to_owned(), text[..end].into());
+                text = rest.trim_start().to_owned();
+            }
         }
         for (word, required) in [("Required. ", true), ("Optional. ", false)] {
             if let Some(rest) = text.strip_prefix(word) {
@@ -343,5 +358,5 @@ fn fence(text: Cow<'_, str>, language: Option<Cow<'_, str>>) -> String {
 /// The fields of an API record that no template places by name.
 pub(super) fn others(fields: &Map<String, serde_json::Value>) -> Value {
     let others = fields.iter().filter(|(name, _)| !PLACED.contains(&name.as_str()));
-    others.map(|(name, value)| (name.clone(), Value::from(Serde(value)))).collect()
+    Value::from_pairs(others.map(|(name, value)| (name.as_str(), Value::from(Serde(value)))))
 }

@@ -153,7 +153,7 @@ fn environment() -> Environment<'static> {
     }
     environment.set_syntax(syntax);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
-    environment.set_undefined_behavior(UndefinedBehavior::Lenient);
+    environment.set_undefined_behavior(UndefinedBehavior::Chainable);
     // What is not there is not written.
     environment.set_formatter(|out, state, value| {
         if value.is_none() || value.is_undefined() { Ok(()) } else { minijinja::escape_formatter(out, state, value) }

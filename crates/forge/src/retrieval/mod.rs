@@ -277,10 +277,6 @@ fn read(inputs: &[Input], settings: &Settings, seed: u64) -> Result<Sample, Retr
     let sample = Mutex::new(Sample::new(settings.max_documents.0));
     // A thread that panicked with the lock left a whole sample behind.
     let lock = || sample.lock().unwrap_or_else(PoisonError::into_inner);
-<<<<<<< HEAD
-    let renderer = Renderer::plain();
-=======
->>>>>>> retrieval
     for input in inputs {
         let reader = Reader::new(input.clone());
         let slices = reader.list()?.slices();

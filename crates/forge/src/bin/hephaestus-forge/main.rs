@@ -215,6 +215,7 @@ fn tokenizer(args: &TokenizerArgs) -> anyhow::Result<ExitCode> {
 
 fn read(args: &ReadArgs) -> anyhow::Result<ExitCode> {
     let reader = args.reading.reader(args.reader, &args.inputs);
+    let renderer = Renderer::plain();
     let listing = reader.list()?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mut bad = BadRecords::default();
@@ -223,7 +224,7 @@ fn read(args: &ReadArgs) -> anyhow::Result<ExitCode> {
             match document {
                 Ok(document) => {
                     let (text, origin) =
-                        (Renderer::plain().render(&document).unwrap_or_default().text, document.origin);
+                        (renderer.render(&document).unwrap_or_default().text, document.origin);
                     serde_json::to_writer(&mut out, &serde_json::json!({ "text": text, "origin": origin }))?;
                     out.write_all(b"\n")?;
                 }
