@@ -111,7 +111,7 @@ fn skewed(count: usize) -> Vec<Signature> {
     (0..count as u64)
         .map(|at| {
             let hot = if numbers.below(2) == 0 { 7 } else { 1000 + at };
-            signature(numbers.below(4 * count) as u64, &[hot, at / 2, (at + 1) / 2])
+            signature(numbers.below(4 * count) as u64, &[hot, at / 2, at.div_ceil(2)])
         })
         .collect()
 }
@@ -236,4 +236,40 @@ fn planted_near_duplicates_are_found_as_often_as_theory_says_and_nothing_else_is
         };
         assert!(shared >= least * pairs, "{rate} %: {shared} of {pairs}");
     }
+}
+
+/// Calls `look` with every file that differs from the one at `path` in one byte, and with every beginning of it.
+fn damaged(path: &Path, look: impl Fn(&Path)) {
+    let whole = fs_err::read(path).unwrap();
+    for at in 0..whole.len() {
+        for change in [0x01, 0x80, 0xff] {
+            let mut bytes = whole.clone();
+            bytes[at] ^= change;
+            fs_err::write(path, bytes).unwrap();
+            look(path);
+        }
+        fs_err::write(path, &whole[..at]).unwrap();
+        look(path);
+    }
+}
+
+#[test]
+fn a_damaged_file_is_refused_or_read_and_never_a_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = signed(folder.path(), &skewed(40), 40);
+    let output = folder.path().join("duplicates.parquet");
+    group(&files, folder.path(), &output, 0).unwrap();
+    damaged(&output, |path| drop(Dropped::open(path).and_then(|dropped| dropped.of_part(0))));
+    damaged(&files[0], |path| {
+        let chunks = signatures::chunks(&[path.to_owned()]).unwrap_or_default();
+        for chunk in chunks {
+            let mut rows = 0_u64;
+            let read = signatures::rows(path, chunk.group, &mut |_| {
+                rows += 1;
+                Ok(())
+            });
+            // What is read whole has as many rows as the footer says, or the damage was to the footer's number.
+            assert!(read.is_err() || rows <= 160, "{rows} rows");
+        }
+    });
 }
