@@ -1,6 +1,7 @@
 //! The grouping against a model of it, against DuckDB, and against planted near-duplicates.
 
 use std::collections::BTreeMap;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -241,14 +242,21 @@ fn planted_near_duplicates_are_found_as_often_as_theory_says_and_nothing_else_is
 /// Calls `look` with every file that differs from the one at `path` in one byte, and with every beginning of it.
 fn damaged(path: &Path, look: impl Fn(&Path)) {
     let whole = fs_err::read(path).unwrap();
-    for at in 0..whole.len() {
+    // In place: a file that is cut to nothing and written again is flushed each time.
+    let mut file = fs_err::OpenOptions::new().write(true).open(path).unwrap();
+    let mut put = |at: usize, byte: u8| {
+        file.seek(SeekFrom::Start(at as u64)).unwrap();
+        file.write_all(&[byte]).unwrap();
+    };
+    for (at, byte) in whole.iter().enumerate() {
         for change in [0x01, 0x80, 0xff] {
-            let mut bytes = whole.clone();
-            bytes[at] ^= change;
-            fs_err::write(path, bytes).unwrap();
+            put(at, byte ^ change);
             look(path);
         }
-        fs_err::write(path, &whole[..at]).unwrap();
+        put(at, *byte);
+    }
+    for at in (0..whole.len()).rev() {
+        file.set_len(at as u64).unwrap();
         look(path);
     }
 }
