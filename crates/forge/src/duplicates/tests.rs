@@ -158,12 +158,13 @@ fn memory_keeps_to_its_bound_on_input_of_many_times_its_size_even_where_one_buck
     }
 }
 
-#[test]
-fn duckdb_runs_the_sql_and_finds_the_same_and_what_it_writes_is_read_as_our_own() {
+/// Groups with a Python module that runs [`SQL`], and by ourselves, and compares. `program` is given the folder of
+/// signatures, the statement and where its result goes.
+fn elsewhere(test: &str, module: &str, program: &str) {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv/bin/python");
-    let imports = Command::new(&python).args(["-c", "import duckdb"]).output();
+    let imports = Command::new(&python).args(["-c", &format!("import {module}")]).output();
     if !imports.is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIPPED duckdb_runs_the_sql…: {} cannot import duckdb", python.display());
+        let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {} cannot import {module}", python.display());
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -173,17 +174,15 @@ fn duckdb_runs_the_sql_and_finds_the_same_and_what_it_writes_is_read_as_our_own(
         let bands: Vec<u64> = (0..14).map(|_| numbers.below(100_000) as u64 | 1 << 63).collect();
         signature(numbers.below(9_000) as u64 | 1 << 63, if at % 5 == 0 { &[] } else { &bands })
     }));
-    let files = signed(folder.path(), &documents, 5_000);
+    let signatures = folder.path().join("signatures");
+    fs_err::create_dir(&signatures).unwrap();
+    let files = signed(&signatures, &documents, 5_000);
     let ours = folder.path().join("ours.parquet");
     group(&files, folder.path(), &ours, 1 << 26).unwrap();
     let theirs = folder.path().join("theirs.parquet");
-    let program = "import sys, duckdb
-signatures, sql, output = sys.argv[1:]
-duckdb.sql(f\"CREATE VIEW signatures AS SELECT * FROM read_parquet('{signatures}')\")
-duckdb.sql(f\"COPY ({sql}) TO '{output}' (FORMAT parquet)\")";
     let output = Command::new(&python)
         .args(["-c", program])
-        .args([&folder.path().join("signatures-*.parquet"), Path::new(SQL), &theirs])
+        .args([signatures.as_path(), Path::new(SQL), &theirs])
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -191,6 +190,26 @@ duckdb.sql(f\"COPY ({sql}) TO '{output}' (FORMAT parquet)\")";
     assert!(ours.len() > 3_000 && ours.iter().any(|(.., exact)| *exact) && ours.iter().any(|(.., exact)| !exact));
     assert_eq!(ours, theirs);
     assert_eq!(ours, model(&numbered(&documents, 5_000)).0);
+}
+
+#[test]
+fn duckdb_runs_the_sql_and_finds_the_same_and_what_it_writes_is_read_as_our_own() {
+    let program = "import sys, duckdb
+signatures, sql, output = sys.argv[1:]
+duckdb.sql(f\"CREATE VIEW signatures AS SELECT * FROM read_parquet('{signatures}/*.parquet')\")
+duckdb.sql(f\"COPY ({sql}) TO '{output}' (FORMAT parquet)\")";
+    elsewhere("duckdb_runs_the_sql_and_finds_the_same_and_what_it_writes_is_read_as_our_own", "duckdb", program);
+}
+
+#[test]
+fn spark_runs_the_sql_and_finds_the_same_and_what_it_writes_is_read_as_our_own() {
+    let program = "import sys
+from pyspark.sql import SparkSession
+signatures, sql, output = sys.argv[1:]
+spark = SparkSession.builder.master('local[2]').config('spark.ui.enabled', False).getOrCreate()
+spark.read.parquet(signatures).createOrReplaceTempView('signatures')
+spark.sql(sql).write.parquet(output)";
+    elsewhere("spark_runs_the_sql_and_finds_the_same_and_what_it_writes_is_read_as_our_own", "pyspark", program);
 }
 
 #[test]
