@@ -1,5 +1,6 @@
 //! Parquet tables of a few plain columns: read in batches by column name, written whole or not at all.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -143,9 +144,11 @@ pub(super) enum Values<'a> {
 impl TableWriter {
     /// `schema` in Parquet's own message notation; the columns named in `repeating` have few distinct values.
     pub(super) fn create(path: &Path, schema: &str, repeating: &[&str]) -> Result<Self, DuplicatesError> {
-        let mut beside = path.as_os_str().to_owned();
+        // Hidden: who reads the whole folder passes over what a killed run left.
+        let mut beside = OsString::from(".");
+        beside.push(path.file_name().unwrap_or_default());
         beside.push(".tmp");
-        let beside = PathBuf::from(beside);
+        let beside = path.with_file_name(beside);
         let bad = |source| parquet(path, source);
         let schema = Arc::new(parse_message_type(schema).map_err(bad)?);
         let mut properties = WriterProperties::builder()

@@ -158,6 +158,21 @@ fn memory_keeps_to_its_bound_on_input_of_many_times_its_size_even_where_one_buck
     }
 }
 
+#[test]
+fn a_table_has_its_name_once_it_is_whole_and_is_hidden_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = || -> Vec<_> {
+        let entries = fs_err::read_dir(folder.path()).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    let mut writer = SignatureWriter::create(&folder.path().join("part.parquet")).unwrap();
+    writer.push(1, &signature(1, &[2])).unwrap();
+    assert_eq!(names(), [".part.parquet.tmp"]);
+    writer.finish().unwrap();
+    assert_eq!(names(), ["part.parquet"]);
+    assert!(Dropped::open(&folder.path().join("no.parquet")).unwrap_err().to_string().contains("no.parquet"));
+}
+
 /// Groups with a Python module that runs [`SQL`], and by ourselves, and compares. `program` is given the folder of
 /// signatures, the statement and where its result goes.
 fn elsewhere(test: &str, module: &str, program: &str) {
