@@ -1,6 +1,6 @@
 -- Which documents go, and for which each goes: a row a document that is left out.
 -- Runs on DuckDB and on Spark SQL alike over a table or view `signatures` of all signature files:
---   DuckDB: CREATE VIEW signatures AS SELECT * FROM read_parquet('signatures/*.parquet');
+--   DuckDB: CREATE VIEW signatures AS SELECT * FROM read_parquet('signatures/part-*.parquet');
 --   Spark:  spark.read.parquet("signatures").createOrReplaceTempView("signatures")
 SELECT
   id,

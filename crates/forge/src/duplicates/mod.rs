@@ -53,7 +53,7 @@ pub struct Settings {
     #[schemars(range(min = 1, max = 256))]
     pub bands: u32,
     /// MinHash values in a band: two documents of similarity s share one of b bands of r rows with probability
-    /// 1 - (1 - s^r)^b.
+    /// 1 - (1 - s^r)^b. The 14 bands of 8 rows find a tenth of the pairs at 0.54, half at 0.68, nine tenths at 0.79.
     #[schemars(range(min = 1, max = 64))]
     pub rows: u32,
 }

@@ -1,6 +1,8 @@
 //! Parquet tables of a few plain columns: read in batches by column name, written whole or not at all.
 
+use std::ffi::OsString;
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -37,7 +39,7 @@ impl Table {
     pub(super) fn open(path: &Path) -> Result<Self, DuplicatesError> {
         let file = fs_err::File::open(path)?.into_file();
         let bytes = file.metadata()?.len();
-        let reader = SerializedFileReader::new(file).map_err(|source| parquet(path, source))?;
+        let reader = guarded(path, || SerializedFileReader::new(file))?;
         for chunk in reader.metadata().row_groups().iter().flat_map(|group| group.columns()) {
             // The library takes these as they stand, and panics where one is negative.
             let begin = chunk.dictionary_page_offset().unwrap_or_else(|| chunk.data_page_offset());
@@ -94,11 +96,7 @@ impl Table {
     /// The column of this name in a row group.
     pub(super) fn column<T: DataType>(&self, group: usize, name: &'static str) -> Result<Column<T>, DuplicatesError> {
         let at = self.find(name, T::get_physical_type())?;
-        let reader = self
-            .reader
-            .get_row_group(group)
-            .and_then(|group| group.get_column_reader(at))
-            .map_err(|source| parquet(&self.path, source))?;
+        let reader = guarded(&self.path, || self.reader.get_row_group(group)?.get_column_reader(at))?;
         let reader = get_typed_column_reader(reader);
         Ok(Column { path: self.path.clone(), name, reader, levels: Vec::new(), values: Vec::new() })
     }
@@ -109,10 +107,8 @@ impl<T: DataType> Column<T> {
     pub(super) fn read(&mut self, most: usize) -> Result<usize, DuplicatesError> {
         self.levels.clear();
         self.values.clear();
-        let (records, values, _) = self
-            .reader
-            .read_records(most, Some(&mut self.levels), None, &mut self.values)
-            .map_err(|source| parquet(&self.path, source))?;
+        let Self { path, reader, levels, values, .. } = self;
+        let (records, values, _) = guarded(path, || reader.read_records(most, Some(levels), None, values))?;
         if values < records {
             let reason = format!("column {} holds a null", self.name);
             return Err(DuplicatesError::Row { path: self.path.clone(), reason });
@@ -148,9 +144,11 @@ pub(super) enum Values<'a> {
 impl TableWriter {
     /// `schema` in Parquet's own message notation; the columns named in `repeating` have few distinct values.
     pub(super) fn create(path: &Path, schema: &str, repeating: &[&str]) -> Result<Self, DuplicatesError> {
-        let mut beside = path.as_os_str().to_owned();
+        // Hidden: who reads the whole folder passes over what a killed run left.
+        let mut beside = OsString::from(".");
+        beside.push(path.file_name().unwrap_or_default());
         beside.push(".tmp");
-        let beside = PathBuf::from(beside);
+        let beside = path.with_file_name(beside);
         let bad = |source| parquet(path, source);
         let schema = Arc::new(parse_message_type(schema).map_err(bad)?);
         let mut properties = WriterProperties::builder()
@@ -201,4 +199,11 @@ impl TableWriter {
 
 fn parquet(path: &Path, source: ParquetError) -> DuplicatesError {
     DuplicatesError::Parquet { path: path.to_owned(), source }
+}
+
+/// Calls the library, which panics on some damaged files: that is an error here, and what it worked on is not used again.
+fn guarded<R>(path: &Path, call: impl FnOnce() -> Result<R, ParquetError>) -> Result<R, DuplicatesError> {
+    catch_unwind(AssertUnwindSafe(call))
+        .unwrap_or_else(|_| Err(ParquetError::General("damaged in a way that the reader does not know".to_owned())))
+        .map_err(|source| parquet(path, source))
 }

@@ -1,6 +1,7 @@
 //! The grouping against a model of it, against DuckDB, and against planted near-duplicates.
 
 use std::collections::BTreeMap;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -111,7 +112,7 @@ fn skewed(count: usize) -> Vec<Signature> {
     (0..count as u64)
         .map(|at| {
             let hot = if numbers.below(2) == 0 { 7 } else { 1000 + at };
-            signature(numbers.below(4 * count) as u64, &[hot, at / 2, (at + 1) / 2])
+            signature(numbers.below(4 * count) as u64, &[hot, at / 2, at.div_ceil(2)])
         })
         .collect()
 }
@@ -158,11 +159,27 @@ fn memory_keeps_to_its_bound_on_input_of_many_times_its_size_even_where_one_buck
 }
 
 #[test]
-fn duckdb_runs_the_sql_and_finds_the_same_and_what_it_writes_is_read_as_our_own() {
+fn a_table_has_its_name_once_it_is_whole_and_is_hidden_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = || -> Vec<_> {
+        let entries = fs_err::read_dir(folder.path()).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    let mut writer = SignatureWriter::create(&folder.path().join("part.parquet")).unwrap();
+    writer.push(1, &signature(1, &[2])).unwrap();
+    assert_eq!(names(), [".part.parquet.tmp"]);
+    writer.finish().unwrap();
+    assert_eq!(names(), ["part.parquet"]);
+    assert!(Dropped::open(&folder.path().join("no.parquet")).unwrap_err().to_string().contains("no.parquet"));
+}
+
+/// Groups with a Python module that runs [`SQL`], and by ourselves, and compares. `program` is given the folder of
+/// signatures, the statement and where its result goes.
+fn elsewhere(test: &str, module: &str, program: &str) {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv/bin/python");
-    let imports = Command::new(&python).args(["-c", "import duckdb"]).output();
+    let imports = Command::new(&python).args(["-c", &format!("import {module}")]).output();
     if !imports.is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIPPED duckdb_runs_the_sql…: {} cannot import duckdb", python.display());
+        let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {} cannot import {module}", python.display());
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -172,17 +189,15 @@ fn duckdb_runs_the_sql_and_finds_the_same_and_what_it_writes_is_read_as_our_own(
         let bands: Vec<u64> = (0..14).map(|_| numbers.below(100_000) as u64 | 1 << 63).collect();
         signature(numbers.below(9_000) as u64 | 1 << 63, if at % 5 == 0 { &[] } else { &bands })
     }));
-    let files = signed(folder.path(), &documents, 5_000);
+    let signatures = folder.path().join("signatures");
+    fs_err::create_dir(&signatures).unwrap();
+    let files = signed(&signatures, &documents, 5_000);
     let ours = folder.path().join("ours.parquet");
     group(&files, folder.path(), &ours, 1 << 26).unwrap();
     let theirs = folder.path().join("theirs.parquet");
-    let program = "import sys, duckdb
-signatures, sql, output = sys.argv[1:]
-duckdb.sql(f\"CREATE VIEW signatures AS SELECT * FROM read_parquet('{signatures}')\")
-duckdb.sql(f\"COPY ({sql}) TO '{output}' (FORMAT parquet)\")";
     let output = Command::new(&python)
         .args(["-c", program])
-        .args([&folder.path().join("signatures-*.parquet"), Path::new(SQL), &theirs])
+        .args([signatures.as_path(), Path::new(SQL), &theirs])
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -190,6 +205,26 @@ duckdb.sql(f\"COPY ({sql}) TO '{output}' (FORMAT parquet)\")";
     assert!(ours.len() > 3_000 && ours.iter().any(|(.., exact)| *exact) && ours.iter().any(|(.., exact)| !exact));
     assert_eq!(ours, theirs);
     assert_eq!(ours, model(&numbered(&documents, 5_000)).0);
+}
+
+#[test]
+fn duckdb_runs_the_sql_and_finds_the_same_and_what_it_writes_is_read_as_our_own() {
+    let program = "import sys, duckdb
+signatures, sql, output = sys.argv[1:]
+duckdb.sql(f\"CREATE VIEW signatures AS SELECT * FROM read_parquet('{signatures}/*.parquet')\")
+duckdb.sql(f\"COPY ({sql}) TO '{output}' (FORMAT parquet)\")";
+    elsewhere("duckdb_runs_the_sql_and_finds_the_same_and_what_it_writes_is_read_as_our_own", "duckdb", program);
+}
+
+#[test]
+fn spark_runs_the_sql_and_finds_the_same_and_what_it_writes_is_read_as_our_own() {
+    let program = "import sys
+from pyspark.sql import SparkSession
+signatures, sql, output = sys.argv[1:]
+spark = SparkSession.builder.master('local[2]').config('spark.ui.enabled', False).getOrCreate()
+spark.read.parquet(signatures).createOrReplaceTempView('signatures')
+spark.sql(sql).write.parquet(output)";
+    elsewhere("spark_runs_the_sql_and_finds_the_same_and_what_it_writes_is_read_as_our_own", "pyspark", program);
 }
 
 #[test]
@@ -236,4 +271,47 @@ fn planted_near_duplicates_are_found_as_often_as_theory_says_and_nothing_else_is
         };
         assert!(shared >= least * pairs, "{rate} %: {shared} of {pairs}");
     }
+}
+
+/// Calls `look` with every file that differs from the one at `path` in one byte, and with every beginning of it.
+fn damaged(path: &Path, look: impl Fn(&Path)) {
+    let whole = fs_err::read(path).unwrap();
+    // In place: a file that is cut to nothing and written again is flushed each time.
+    let mut file = fs_err::OpenOptions::new().write(true).open(path).unwrap();
+    let mut put = |at: usize, byte: u8| {
+        file.seek(SeekFrom::Start(at as u64)).unwrap();
+        file.write_all(&[byte]).unwrap();
+    };
+    for (at, byte) in whole.iter().enumerate() {
+        for change in [0x01, 0x80, 0xff] {
+            put(at, byte ^ change);
+            look(path);
+        }
+        put(at, *byte);
+    }
+    for at in (0..whole.len()).rev() {
+        file.set_len(at as u64).unwrap();
+        look(path);
+    }
+}
+
+#[test]
+fn a_damaged_file_is_refused_or_read_and_never_a_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = signed(folder.path(), &skewed(40), 40);
+    let output = folder.path().join("duplicates.parquet");
+    group(&files, folder.path(), &output, 0).unwrap();
+    damaged(&output, |path| drop(Dropped::open(path).and_then(|dropped| dropped.of_part(0))));
+    damaged(&files[0], |path| {
+        let chunks = signatures::chunks(&[path.to_owned()]).unwrap_or_default();
+        for chunk in chunks {
+            let mut rows = 0_u64;
+            let read = signatures::rows(path, chunk.group, &mut |_| {
+                rows += 1;
+                Ok(())
+            });
+            // What is read whole has as many rows as the footer says, or the damage was to the footer's number.
+            assert!(read.is_err() || rows <= 160, "{rows} rows");
+        }
+    });
 }
