@@ -31,7 +31,8 @@ def main(folder):
     seconds = time.process_time() - start
     print(f"scores {sum(len(text.encode()) for text in texts) / seconds / 1e6:.1f} MB/s")
 
-    scores = [dict(zip(labels, values))["__label__true"] for labels, values in predictions]
+    # A label without any probability is left out of a prediction.
+    scores = [dict(zip(labels, values)).get("__label__true", 0.0) for labels, values in predictions]
     ranked = sorted(zip(scores, positive))
     negatives = won = 0
     for _, is_positive in ranked:

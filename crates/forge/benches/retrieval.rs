@@ -169,14 +169,29 @@ impl Task {
         let mut out = stdout().lock();
         writeln!(out, "\n{}: {documents:?}", self.name)?;
         writeln!(out, "trained in {seconds:.1} s, {epochs} rounds; AUC {roc_auc:.4}, AP {average_precision:.4}")?;
-        let test = |positive: bool| {
-            let scores: Vec<bool> =
-                self.part(positive, true).map(|text| f64::from(classifier.score(&text)) >= *threshold).collect();
-            (scores.iter().filter(|kept| **kept).count(), scores.len())
+        let scores = |positive| -> Vec<f32> { self.part(positive, true).map(|text| classifier.score(&text)).collect() };
+        let (positive, negative) = (scores(true), scores(false));
+        let kept = |scores: &[f32]| scores.iter().filter(|score| f64::from(**score) >= *threshold).count();
+        let (right, wrong) = (kept(&positive), kept(&negative));
+        let won = |p: &f32| {
+            negative
+                .iter()
+                .map(|n| {
+                    if p > n {
+                        1.0
+                    } else if p == n {
+                        0.5
+                    } else {
+                        0.0
+                    }
+                })
+                .sum::<f64>()
         };
-        let ((right, positive), (wrong, negative)) = (test(true), test(false));
-        let f1 = 2.0 * right as f64 / (right + wrong + positive) as f64;
-        writeln!(out, "test: {right} of {positive} positive kept, {wrong} of {negative} negative; F1 {f1:.4}")?;
+        let (positives, negatives) = (positive.len(), negative.len());
+        let area = positive.iter().map(won).sum::<f64>() / (positives as f64 * negatives as f64);
+        let f1 = 2.0 * right as f64 / (right + wrong + positives) as f64;
+        writeln!(out, "packages not learned from: AUC {area:.4}; at {threshold:.3}, ")?;
+        writeln!(out, "{right} of {positives} positive kept, {wrong} of {negatives} negative; F1 {f1:.4}")?;
         for row in std::iter::once(&evaluation.chosen).chain(&evaluation.sweep) {
             let precision = row.precision.map_or("      -".to_owned(), |precision| format!("{precision:7.4}"));
             writeln!(out, "{:6.3} precision {precision} recall {:7.4} F1 {:7.4}", row.threshold, row.recall, row.f1)?;
