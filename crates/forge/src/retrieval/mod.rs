@@ -2,9 +2,9 @@
 //!
 //! In the manner of fastText (arXiv 1607.01759): a document is the mean of its features, which are n-grams of words and of
 //! characters hashed into buckets. With two classes and no hidden layer, a bucket needs one number, and to score a
-//! document is to add those up. In reading order: [`ngrams`] are the features; [`sample`] bounds what is learned from and
-//! deals it into parts; [`train`] learns; [`classifier`] scores, [`file`](mod@file) keeps it; [`evaluation`] judges it, and
-//! [`telling`] shows what it learned.
+//! document is to add those up. In reading order: `ngrams` are the features; `sample` bounds what is learned from and
+//! deals it into parts; `train` learns; `classifier` scores, `file` keeps it; `evaluation` judges it, and
+//! `telling` shows what it learned.
 
 mod classifier;
 mod evaluation;

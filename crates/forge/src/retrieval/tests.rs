@@ -122,6 +122,26 @@ fn what_cannot_be_learned_from_is_refused() {
 }
 
 #[test]
+fn a_recipe_takes_the_settings_and_says_where_one_is_out_of_range() {
+    let recipe = "version: 1\noutput: out\ntokenizer: tokenizer\nsources:\n  web:\n    inputs: [{reader: text, paths: [a]}]\n\
+                  classifiers:\n  agent:\n    positive: [{reader: text, paths: [b]}]\n    \
+                  negative: [{reader: text, paths: [c]}]\n    buckets: 65536\n    char_ngrams: {from: 2, to: 4}\n    \
+                  held_out: 20%\n    epochs: 3\n";
+    let file = std::path::Path::new("forge.yaml");
+    let loaded = crate::recipe::parse(recipe, file, &[]).unwrap();
+    let expected = Settings {
+        buckets: Count(65536),
+        char_ngrams: Lengths { from: 2, to: 4 },
+        held_out: Share(0.2),
+        epochs: 3,
+        ..loaded.recipe.classifiers["agent"].clone()
+    };
+    assert_eq!(loaded.recipe.classifiers["agent"], expected);
+    let problems = crate::recipe::parse(&recipe.replace("20%", "50%"), file, &[]).unwrap_err();
+    insta::assert_snapshot!(problems, @"forge.yaml:13:15: classifiers.agent.held_out: is 0.5: expected a share above 0 and 0.4 at most, as just as much validates");
+}
+
+#[test]
 fn inputs_are_read_and_what_cannot_be_read_is_counted() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, texts: Vec<String>| {
