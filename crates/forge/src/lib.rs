@@ -2,7 +2,8 @@
 //!
 //! In reading order: [`readers`] turn files into documents, with [`python`] understanding installed Python packages;
 //! [`bpe`] trains a tokenizer on documents; [`tokenize`](mod@tokenize) writes a corpus;
-//! [`inspect`](mod@inspect) and [`verify`](mod@verify) look at one. Free of libtorch.
+//! [`inspect`](mod@inspect) and [`verify`](mod@verify) look at one, and [`report`] says how a build came to it. Free of
+//! libtorch.
 
 pub mod bpe;
 pub mod build;

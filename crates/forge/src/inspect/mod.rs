@@ -269,7 +269,8 @@ mod tests {
 
     #[test]
     fn documents_are_shown_with_their_loss_weights() {
-        let Some(out) = shown("documents_are_shown_with_their_loss_weights", |_| {}) else { return };
+        let with_statistics = |settings: &mut Settings| settings.statistics = true;
+        let Some(out) = shown("documents_are_shown_with_their_loss_weights", with_statistics) else { return };
         insta::assert_snapshot!(out);
     }
 

@@ -10,6 +10,8 @@ use crate::report::histogram::Histogram;
 
 /// Width of the histogram's longest bar, in columns.
 const BAR: usize = 40;
+/// Loss weights read together.
+const AT_ONCE: usize = 1 << 20;
 
 /// Prints the mean, quantiles and a histogram.
 pub(super) fn statistics(corpus: &Corpus, out: &mut dyn Write) -> Result<(), InspectError> {
@@ -38,6 +40,26 @@ pub(super) fn statistics(corpus: &Corpus, out: &mut dyn Write) -> Result<(), Ins
     for line in lines(&histogram) {
         writeln!(out, "  {line}")?;
     }
+    if corpus.has_weights() { learned(corpus, out) } else { Ok(()) }
+}
+
+/// Prints how many tokens are learned, how many in part, how many not.
+fn learned(corpus: &Corpus, out: &mut dyn Write) -> Result<(), InspectError> {
+    let (mut whole, mut part, mut sum, mut weights) = (0_u64, 0_u64, 0.0, Vec::new());
+    for start in (0..corpus.tokens()).step_by(AT_ONCE) {
+        weights.clear();
+        corpus.read_weights(start..(start + AT_ONCE as u64).min(corpus.tokens()), &mut weights)?;
+        for weight in &weights {
+            whole += u64::from(*weight >= 1.0);
+            part += u64::from(*weight > 0.0 && *weight < 1.0);
+            sum += f64::from(*weight);
+        }
+    }
+    let all = corpus.tokens();
+    let share = |count: f64| format!("{:.1} %", 100.0 * count / all.max(1) as f64);
+    writeln!(out, "\ntokens learned")?;
+    let [not, part, whole] = [all - whole - part, part, whole].map(|count| share(count as f64));
+    writeln!(out, "  whole {whole}   in part {part}   not {not}   loss weights together {}", share(sum))?;
     Ok(())
 }
 

@@ -257,7 +257,7 @@ fn example(example: &Example, out: &mut String) {
 }
 
 /// A block of code, whatever is in it.
-fn fence(text: &str, language: &str, out: &mut String) {
+pub(super) fn fence(text: &str, language: &str, out: &mut String) {
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat((longest + 1).max(3));
     let _ = writeln!(out, "{fence}{language}\n{text}\n{fence}\n");

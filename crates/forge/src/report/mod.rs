@@ -133,7 +133,7 @@ pub struct Sweep {
 
 /// A source's name, what its parts counted together, and its duplicates.
 #[derive(Clone, Debug, Default)]
-pub struct Counted {
+pub struct SourceTally {
     /// Its name.
     pub name: String,
     /// What its parts counted.
@@ -161,8 +161,8 @@ pub enum ReportError {
 impl Report {
     /// A report of these sources, without duplicates' groups and classifiers, which have fields of their own.
     #[must_use]
-    pub fn new(title: &str, recipe: &str, tokenizer: &str, sources: &[Counted]) -> Self {
-        let mut all = Counted { name: "all".to_owned(), ..Counted::default() };
+    pub fn new(title: &str, recipe: &str, tokenizer: &str, sources: &[SourceTally]) -> Self {
+        let mut all = SourceTally { name: "all".to_owned(), ..SourceTally::default() };
         for source in sources {
             all.tally.merge(&source.tally);
             all.exact.merge(source.exact);
@@ -222,8 +222,8 @@ impl Report {
 }
 
 impl Source {
-    fn new(counted: &Counted) -> Self {
-        let Counted { name, tally, exact, near } = counted;
+    fn new(counted: &SourceTally) -> Self {
+        let SourceTally { name, tally, exact, near } = counted;
         Self {
             name: name.clone(),
             figures: tally.figures.clone(),

@@ -1,5 +1,7 @@
 //! A report of documents that were made up, some of them hostile, and what is written of it.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::document::Facts;
 use crate::readers::BadRecord;
@@ -9,7 +11,7 @@ const HOSTILE: &str =
     "<script src=\"https://evil.example/x.js\">alert('1')</script> | ``` \u{1b}[31m \u{202e} & {{ 7919 * 7919 }}";
 
 /// A source of `count` documents, drawn by a little generator of its own.
-fn source(name: &str, count: u64, learned: f64, rules: &[(&str, u64)]) -> Counted {
+fn source(name: &str, count: u64, learned: f64, rules: &[(&str, u64)]) -> SourceTally {
     let mut tally = Tally::default();
     let mut state = count;
     let mut draw = |below: u64| {
@@ -42,7 +44,7 @@ fn source(name: &str, count: u64, learned: f64, rules: &[(&str, u64)]) -> Counte
             }
         }
     }
-    Counted { name: name.to_owned(), tally, ..Counted::default() }
+    SourceTally { name: name.to_owned(), tally, ..SourceTally::default() }
 }
 
 fn sample() -> Report {
@@ -135,7 +137,8 @@ fn an_empty_report_is_a_report() {
     let report = Report::new("Nothing", "", "", &[]);
     insta::assert_snapshot!(report.markdown());
     assert!(!report.html().unwrap().contains("NaN"));
-    let one = Report::new("Nothing read", "", "", &[Counted { name: "empty".to_owned(), ..Counted::default() }]);
+    let one =
+        Report::new("Nothing read", "", "", &[SourceTally { name: "empty".to_owned(), ..SourceTally::default() }]);
     assert!(!one.html().unwrap().contains("NaN") && !one.markdown().contains("NaN"));
 }
 
@@ -163,4 +166,53 @@ fn inside_a_tag(page: &str, at: usize) -> bool {
     let tag = before.rfind('<') > before.rfind('>');
     let style = before.rfind("<style>") > before.rfind("</style>");
     tag || style
+}
+
+/// A report of one source whose every word is `text`.
+fn of_words(text: &str) -> Report {
+    let mut tally = Tally::default();
+    let facts = Facts { api: Some(text.to_owned()), provider: Some(text.to_owned()) };
+    (0..3).for_each(|_| tally.read(text.len()));
+    tally.kept(&facts, std::iter::once(text), text, text);
+    tally.tokens(9, 4.0);
+    tally.dropped(text, text, text, text);
+    tally.bad(&BadRecord { origin: text.to_owned(), reason: text.to_owned() });
+    tally.scrubbed(text, 1);
+    tally.benchmark(text);
+    let source = SourceTally { name: text.to_owned(), tally, ..SourceTally::default() };
+    let mut report = Report::new(text, text, text, &[source]);
+    report.duplicates.add(2);
+    report.duplicates.largest.push(Cluster { kept: text.to_owned(), documents: 2 });
+    let mut classifier = sample().classifiers.remove(0);
+    (classifier.telling_for, classifier.telling_against) = (vec![text.to_owned()], vec![text.to_owned()]);
+    report.classifiers.push(Classifier { name: text.to_owned(), ..classifier });
+    report
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn whatever_the_words_are_the_markup_is_the_same(text in r#"(<|>|&|"|'|`|\||\\|\{\{|\}\}|\{%|\n|#|\*|-->|</pre>|\PC|\pC){1,60}"#) {
+        let tags = |page: &str| {
+            let body = page.split("<").skip(1).map(|tag| tag.chars().take_while(|c| c.is_alphanumeric() || "/!-".contains(*c)));
+            body.map(Iterator::collect::<String>).collect::<Vec<_>>()
+        };
+        prop_assert_eq!(tags(&of_words(&text).html().unwrap()), tags(&of_words("words").html().unwrap()));
+        // Tables keep their columns: no word ends a cell, and none ends a line.
+        let bars = |markdown: &str| {
+            let tables = markdown.lines().take_while(|line| *line != "## Examples").filter(|line| line.starts_with("| "));
+            tables.map(|line| line.matches(" |").count()).collect::<Vec<_>>()
+        };
+        prop_assert_eq!(bars(&of_words(&text).markdown()).len(), bars(&of_words("words").markdown()).len());
+    }
+
+    #[test]
+    fn a_block_of_code_ends_where_it_should(text in "(`|\n|a){0,40}") {
+        let mut out = String::new();
+        markdown::fence(&text, "text", &mut out);
+        let fence = out.lines().next().unwrap().trim_end_matches("text");
+        // A line of at least as many backticks, and nothing else, ends it.
+        let ends = |line: &&str| line.len() >= fence.len() && line.chars().all(|c| c == '`');
+        prop_assert_eq!(out.lines().skip(1).filter(ends).count(), 1, "{}", out);
+    }
 }
