@@ -7,6 +7,7 @@
 pub mod bpe;
 pub mod document;
 pub mod duplicates;
+pub mod encode;
 pub mod inspect;
 pub mod python;
 pub mod quality;
