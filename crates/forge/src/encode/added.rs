@@ -148,7 +148,8 @@ impl Matcher {
         }
         let mut builder = AhoCorasick::builder();
         let texts = patterns.iter().map(|pattern| &pattern.text);
-        let automaton = builder.match_kind(MatchKind::LeftmostLongest).build(texts).map_err(|error| error.to_string())?;
+        let automaton =
+            builder.match_kind(MatchKind::LeftmostLongest).build(texts).map_err(|error| error.to_string())?;
         Ok(Some(Self { automaton, patterns }))
     }
 }

@@ -120,7 +120,8 @@ fn merges(model: &BPE, vocabulary: &HashMap<String, u32>) -> Result<Vec<(u32, u3
     }
     let written = serde_json::to_vec(model).map_err(|error| error.to_string())?;
     let written: Written = serde_json::from_slice(&written).map_err(|error| error.to_string())?;
-    let id = |token: &str| vocabulary.get(token).copied().ok_or_else(|| format!("a merge of {token:?}, which is no token"));
+    let id =
+        |token: &str| vocabulary.get(token).copied().ok_or_else(|| format!("a merge of {token:?}, which is no token"));
     let merge = |(left, right): &(String, String)| Ok((id(left)?, id(right)?, id(&format!("{left}{right}"))?));
     written.merges.iter().map(merge).collect()
 }

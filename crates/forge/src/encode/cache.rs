@@ -235,7 +235,9 @@ mod tests {
         let mut tokens = Vec::new();
         for length in 1..=15 {
             let word = vec![0; length];
-            cache.tokens(&word, 0, length, &mut tokens, |word, into| Ok::<_, String>(into.push(word.len() as u32))).unwrap();
+            cache
+                .tokens(&word, 0, length, &mut tokens, |word, into| Ok::<_, String>(into.push(word.len() as u32)))
+                .unwrap();
         }
         assert_eq!(tokens, (1..=15).collect::<Vec<u32>>());
     }

@@ -3,9 +3,7 @@
 use std::ops::Range;
 
 use tokenizers::tokenizer::normalizer::Range as Referential;
-use tokenizers::{
-    Model, NormalizedString, Normalizer, OffsetType, PreTokenizedString, PreTokenizer, Token, Tokenizer,
-};
+use tokenizers::{Model, NormalizedString, Normalizer, OffsetType, PreTokenizedString, PreTokenizer, Token, Tokenizer};
 
 use super::added::{Added, Part};
 use super::weights::Walk;

@@ -93,7 +93,9 @@ impl Encoder {
         out.weights.clear();
         let added = self.added.as_ref()?;
         match &self.fast {
-            Ok(fast) if fast.has_regex() => guarded(|| Ok(self.with_scratch(|to| encode(fast, added, text, to, out))?))?,
+            Ok(fast) if fast.has_regex() => {
+                guarded(|| Ok(self.with_scratch(|to| encode(fast, added, text, to, out))?))?
+            }
             Ok(fast) => self.with_scratch(|scratch| encode(fast, added, text, scratch, out))?,
             Err(_) => guarded(|| library::encode(&self.vocabulary.tokenizer, added, text, out))?,
         }
@@ -136,7 +138,8 @@ fn encode(
         return piece(fast, added, &text.text, &text.weights, scratch, out);
     }
     for part in added.parts(&text.text, &text.special)? {
-        let runs = if text.weights.is_empty() { Vec::new() } else { weights::within(&text.weights, part.range.clone()) };
+        let runs =
+            if text.weights.is_empty() { Vec::new() } else { weights::within(&text.weights, part.range.clone()) };
         match part.token {
             Some(token) => push(token, 0..part.range.len(), &runs, out),
             None => piece(fast, added, &text.text[part.range], &runs, scratch, out)?,

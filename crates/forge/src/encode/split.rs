@@ -11,11 +11,12 @@ use tokenizers::utils::SysRegex;
 use super::classes::{CLASSES, Class, Classes};
 
 /// GPT-2's, which `ByteLevel` has built in.
-const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+pub(super) const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 /// Llama 3's, which is cl100k's: numbers of three digits.
-const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+pub(super) const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// Qwen 2's: every digit alone.
-const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+pub(super) const QWEN2: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// How words are found in text.
 pub(super) struct Splitter {
@@ -72,11 +73,7 @@ impl Splitter {
 
     /// Calls `word` with every word of `text`, in order: where it starts and ends.
     #[inline]
-    pub(super) fn split<E>(
-        &self,
-        text: &str,
-        mut word: impl FnMut(usize, usize) -> Result<(), E>,
-    ) -> Result<(), E> {
+    pub(super) fn split<E>(&self, text: &str, mut word: impl FnMut(usize, usize) -> Result<(), E>) -> Result<(), E> {
         let bytes = text.as_bytes();
         match self.steps[..] {
             [Step::Gpt2] => each(bytes, word, |at| gpt2(self.classes, bytes, at)),
