@@ -127,7 +127,8 @@ const CODES: [(&str, &str); 68] = [
     ("vi", "vie"),
 ];
 
-fn of_code(code: &str) -> Result<Lang, UnknownLanguage> {
+/// The language that an ISO 639-1 or 639-3 code stands for.
+pub(super) fn of_code(code: &str) -> Result<Lang, UnknownLanguage> {
     let long = match code {
         "zh" => "cmn",
         "yi" => "yid",
