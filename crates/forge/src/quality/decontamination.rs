@@ -54,6 +54,23 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// What keys owe each other: each key at fault, from here, with what is wrong.
+    #[must_use]
+    pub fn broken(&self) -> Vec<(&'static str, String)> {
+        let mut broken = Vec::new();
+        if !self.against.is_empty() && self.fields.is_empty() {
+            broken.push(("fields", "is empty: name the keys of benchmark records that hold text".to_owned()));
+        }
+        if self.min_words > self.ngram {
+            let message =
+                format!("is {}, more than the {} words of ngram: there is no such passage", self.min_words, self.ngram);
+            broken.push(("min_words", message));
+        }
+        broken
+    }
+}
+
 /// What of a benchmark was found in a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hit {

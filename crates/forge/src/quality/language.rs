@@ -8,7 +8,7 @@ use super::filter::Drop;
 /// Bytes of prose that are enough to tell a language, and the most that are looked at.
 const ENOUGH: usize = 1536;
 /// Letters of prose below which a language is not told.
-const LEAST_LETTERS: usize = 40;
+const LEAST_LETTERS: usize = 80;
 
 /// A language that is not among those that can be told.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -127,7 +127,8 @@ const CODES: [(&str, &str); 68] = [
     ("vi", "vie"),
 ];
 
-fn of_code(code: &str) -> Result<Lang, UnknownLanguage> {
+/// The language that an ISO 639-1 or 639-3 code stands for.
+pub(super) fn of_code(code: &str) -> Result<Lang, UnknownLanguage> {
     let long = match code {
         "zh" => "cmn",
         "yi" => "yid",
@@ -180,35 +181,57 @@ fn take_prose(text: &str, most: usize, prose: &mut String) {
     }
 }
 
-/// Whether most of a line are letters and the spaces between words, as they are in no line of code to speak of.
+/// Whether a line is a sentence or most of one: five words, or as many letters of a script that sets no spaces, and
+/// nearly all of it letters and spaces, as in no line of code to speak of.
 fn reads_as_prose(line: &str) -> bool {
     let line = &line[..line.floor_char_boundary(2 * ENOUGH)];
-    let (mut chars, mut letters, mut code) = (0_usize, 0_usize, 0_usize);
+    let (mut chars, mut letters, mut spaces, mut beyond, mut code) = (0_usize, 0_usize, 0_usize, 0_usize, 0_usize);
     for char in line.chars() {
         chars += 1;
-        letters += usize::from(char.is_alphabetic() || char == ' ');
+        letters += usize::from(char.is_alphabetic());
+        spaces += usize::from(char == ' ');
+        beyond += usize::from(char >= '\u{e00}' && char.is_alphabetic());
         code +=
             usize::from(matches!(char, '{' | '}' | '=' | ';' | '<' | '>' | '_' | '|' | '\\' | '(' | ')' | '[' | ']'));
     }
-    letters * 5 >= chars * 4 && code * 20 <= chars && chars > 0
+    (letters + spaces) * 5 >= chars * 4 && code * 20 <= chars && (spaces >= 4 || beyond >= 5) && letters > 3 * spaces
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const GERMAN: &str = "Die Funktion gibt alle Zeilen der Tabelle zurück, in denen der Schlüssel vorkommt.";
-    const ENGLISH: &str = "The function returns all the rows of the table in which the key is present.";
+    const GERMAN: &str = "Die Funktion gibt alle Zeilen der Tabelle zurück, in denen der Schlüssel vorkommt, und sonst keine andere davon.";
+    const ENGLISH: &str = "The function returns all the rows of the table in which the key is present, and none of the others but for those.";
 
     fn kept(text: &str, codes: &[&str]) -> bool {
         let codes: Vec<String> = codes.iter().map(|code| (*code).to_owned()).collect();
-        Languages::new(&codes, 0.65).unwrap().unwrap().judge(text).is_ok()
+        Languages::new(&codes, 0.3).unwrap().unwrap().judge(text).is_ok()
     }
 
     #[test]
     fn a_text_is_kept_in_the_languages_that_are_named() {
         assert!(kept(ENGLISH, &["en"]) && kept(GERMAN, &["de"]) && kept(GERMAN, &["en", "deu"]));
         assert!(!kept(GERMAN, &["en"]) && !kept(ENGLISH, &["de"]));
+    }
+
+    #[test]
+    fn a_language_without_spaces_is_told_and_a_few_words_of_any_are_kept() {
+        let chinese = "这个函数返回表中所有包含该键的行。".repeat(8);
+        assert!(kept(&chinese, &["zh"]) && !kept(&chinese, &["en"]));
+        assert!(kept("Sehr gut.", &["en"]) && kept("", &["en"]));
+    }
+
+    #[test]
+    fn a_confidence_that_is_too_low_is_not_enough() {
+        // Norwegian and Danish are hard to tell from each other.
+        let text = "Funksjonen returnerer alle rader i tabellen der nøkkelen finnes, og ingen andre enn disse, med mindre \
+                    noe annet er sagt.";
+        let languages = |least| Languages::new(&["nb".to_owned(), "da".to_owned()], least).unwrap().unwrap();
+        let Err(drop) = languages(0.999).judge(text) else { panic!("nobody can be that sure") };
+        assert_eq!(drop.rule, "language");
+        assert!(drop.detail.ends_with("nb, da with at least 0.999 expected"), "{}", drop.detail);
+        assert_eq!(languages(0.0).judge(text), Ok(()));
     }
 
     #[test]

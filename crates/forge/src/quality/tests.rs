@@ -1,5 +1,7 @@
 //! For each rule, a text just inside and one just outside its threshold.
 
+use hephaestus_core::settings::quantity::Count;
+
 use super::settings::{C4, Code, FineWeb, GopherQuality, GopherRepetition, Preset};
 use super::*;
 
@@ -195,6 +197,43 @@ fn size_is_counted_in_bytes() {
     assert_eq!(verdict(&settings, "éééa"), "size.max_bytes");
 }
 
+const RECIPE: &str = "version: 1
+output: out
+tokenizer: tok
+sources:
+  web:
+    inputs: [{reader: text, paths: [web]}]
+    quality:
+";
+
+fn problems(quality: &str, rest: &str) -> Vec<String> {
+    let indented: String = quality.lines().map(|line| format!("      {line}\n")).collect();
+    let read = crate::recipe::parse(&format!("{RECIPE}{indented}{rest}"), std::path::Path::new("forge.yaml"), &[]);
+    read.err().map_or_else(Vec::new, |problems| problems.all().iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn every_threshold_can_be_written_in_a_recipe_and_what_contradicts_itself_is_refused() {
+    let every = Settings {
+        min_bytes: Some(Count(10)),
+        max_bytes: Some(Count(1_000_000)),
+        languages: vec!["en".to_owned(), "deu".to_owned()],
+        code: Some(Code::default()),
+        c4: Some(C4::default()),
+        ..Settings { preset: Preset::Fineweb, ..Settings::default() }.resolved()
+    };
+    let decontamination =
+        "decontamination: {against: [b.json], fields: [question], ngram: 10, min_words: 8, overlap: 50%}\n";
+    assert_eq!(problems(&serde_yaml::to_string(&every).unwrap(), decontamination), [""; 0]);
+    let wrong = "preset: gopher\nlanguages: [en, xx]\nmin_bytes: 10\nmax_bytes: 9\ngopher_quality: {min_stop_words: 9}";
+    insta::assert_snapshot!(
+        problems(wrong, "decontamination: {against: [b.json], fields: [], min_words: 14}\n").join("\n")
+    );
+    insta::assert_snapshot!(
+        problems("preset: goper\ngopher_quality: {min_words: 50}\nscrub: {email: true}", "").join("\n")
+    );
+}
+
 #[test]
 fn a_source_that_asks_for_nothing_keeps_everything() {
     for text in ["", "{\"a\": 1}", "\0\0", "word word word"] {
@@ -233,5 +272,58 @@ proptest::proptest! {
         for set in ["gopher_quality", "gopher_repetition", "c4", "fineweb", "code"] {
             let _ = Filter::new(&only(set, "")).unwrap().judge(&text);
         }
+    }
+}
+
+/// The pieces of a file as `tests/fixtures/datatrove_verdicts.py` cuts them.
+fn pieces(file: &str, text: &str) -> Vec<String> {
+    let key = "\"description\": ";
+    let described = |line: &str| {
+        let value = line.trim().strip_prefix(key)?;
+        serde_json::from_str::<String>(value.strip_suffix(',').unwrap_or(value)).ok()
+    };
+    let lines: Vec<String> = if file.contains("openapi") {
+        text.split('\n').filter_map(described).collect()
+    } else {
+        text.split('\n').map(str::to_owned).collect()
+    };
+    let (mut pieces, mut piece) = (Vec::new(), String::new());
+    for line in lines {
+        piece += &line;
+        piece.push('\n');
+        if piece.chars().count() >= 4000 {
+            pieces.push(std::mem::take(&mut piece));
+        }
+    }
+    pieces
+}
+
+#[test]
+fn of_a_hundred_real_texts_ninety_eight_are_judged_as_datatrove_judges_them() {
+    let data = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
+    if !data.join("agent").exists() {
+        eprintln!("SKIPPED of_a_hundred_real_texts_ninety_eight_are_judged_as_datatrove: {} is absent", data.display());
+        return;
+    }
+    let set = |keys: &str| Filter::new(&serde_yaml::from_str(keys).unwrap()).unwrap();
+    let filters = ["{gopher_quality: {}}", "{gopher_repetition: {}}", "{c4: {}}", "{fineweb: {}}"].map(set);
+    let mut alike = [0_u32; 4];
+    let mut all = 0_u32;
+    let mut read: Option<(&str, Vec<String>)> = None;
+    for line in include_str!("../../tests/fixtures/datatrove_verdicts.tsv").lines() {
+        let [file, number, said @ ..] = &line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        if read.as_ref().is_none_or(|(name, _)| name != file) {
+            read = Some((file, pieces(file, &fs_err::read_to_string(data.join(file)).unwrap())));
+        }
+        let Some((_, pieces)) = &read else { panic!("it was just read") };
+        let piece = &pieces[number.parse::<usize>().unwrap()];
+        all += 1;
+        for ((filter, said), alike) in filters.iter().zip(said).zip(&mut alike) {
+            *alike += u32::from(filter.judge(piece).is_ok() == (*said == "kept"));
+        }
+    }
+    assert!(all > 300, "{all} texts");
+    for (set, alike) in ["quality", "repetition", "c4", "fineweb"].into_iter().zip(alike) {
+        assert!(alike * 100 >= all * 98, "{set}: {alike} of {all}");
     }
 }

@@ -141,13 +141,20 @@ fn split<'a>(run: &'a str, suffixes: &mut Vec<&'a str>, word: &mut dyn FnMut(&'a
         rest = &rest[..cut];
     }
     if !rest.is_empty() {
-        if rest.contains("://") || rest.starts_with("www.") {
+        if address(rest) {
             word(rest);
         } else {
             infixes(rest, word);
         }
     }
     suffixes.iter().rev().for_each(|suffix| word(suffix));
+}
+
+/// Whether it is an address on the web from its first letter on; one inside other marks, as in Markdown's links, is
+/// taken apart.
+fn address(text: &str) -> bool {
+    let scheme = text.bytes().take_while(u8::is_ascii_alphabetic).count();
+    (scheme > 0 && text[scheme..].starts_with("://")) || text.starts_with("www.")
 }
 
 /// Marks that are split off before and behind a word.
@@ -347,6 +354,12 @@ mod tests {
         let expected = "\" Do n't , \" she said ( twice ) ... John 's end - of - line , 50 % of $ 5 . See \
                         https://a.b/c-d , e.g. now . Then !";
         assert_eq!(split_text(text).join(" "), expected);
+    }
+
+    #[test]
+    fn an_address_is_one_word_but_inside_of_marks_it_is_taken_apart() {
+        assert_eq!(split_text("(https://a-b.io/c?d=e)."), ["(", "https://a-b.io/c?d=e", ")", "."]);
+        assert_eq!(split_text("[a](http://b/c)").join(" "), "[ a](http://b / c )");
     }
 
     #[test]

@@ -30,6 +30,9 @@ pub(super) fn broken(recipe: &Recipe, positions: &Positions) -> Vec<Problem> {
         for (at, input) in source.inputs.iter().enumerate() {
             options(input, &format!("{key}.inputs.{at}"), positions, &mut complain);
         }
+        for (option, message) in source.quality.broken() {
+            complain(&format!("{key}.quality.{option}"), message);
+        }
         if let Some(select) = &source.select
             && !recipe.classifiers.contains_key(&select.classifier)
         {
@@ -41,6 +44,9 @@ pub(super) fn broken(recipe: &Recipe, positions: &Positions) -> Vec<Problem> {
             };
             complain(&format!("{key}.select.classifier"), message);
         }
+    }
+    for (option, message) in recipe.decontamination.broken() {
+        complain(&format!("decontamination.{option}"), message);
     }
     for (name, classifier) in &recipe.classifiers {
         for (key, message) in classifier.broken() {
