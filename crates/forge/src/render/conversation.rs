@@ -214,7 +214,9 @@ fn plain(messages: &[Message], tools: &[Value], weights: &Weights) -> Text {
             },
         }
         if !said.is_empty() {
-            out.push(" ", weight);
+            // A page begins below its heading; whoever speaks goes on behind it.
+            let page = matches!(message.role, Role::System | Role::Tool) && said.contains('\n');
+            out.push(if page { "\n" } else { " " }, weight);
             out.push(said, weight);
         }
         for call in &message.calls {
