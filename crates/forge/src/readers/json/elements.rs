@@ -71,7 +71,7 @@ impl Elements {
                     let trailing = self.expected == Expected::Element && !self.lost;
                     let flaw = match self.array.take() {
                         Some(_) if trailing => Some(Flaw::at(here, "a comma before `]`: expected an element")),
-                        None if !self.lost => Some(Flaw::at(here, "`]` closes nothing: expected a value")),
+                        None if !self.lost && !self.implied => Some(Flaw::at(here, "`]` closes nothing: expected a value")),
                         _ => None,
                     };
                     self.implied = false;
@@ -134,8 +134,9 @@ impl Elements {
             Expected::Separator => Some("a comma between values that no `[` opens"),
             Expected::First | Expected::Element => Some("found `,`, expected an element"),
         };
-        self.implied = self.array.is_none();
-        self.expected = Expected::Element;
+        // Commas in prose make no array.
+        self.implied |= self.array.is_none() && self.expected == Expected::Separator;
+        self.expected = if self.array.is_some() || self.implied { Expected::Element } else { Expected::Any };
         self.step(window);
         flaw.map(|reason| Flaw::at(here, reason))
     }
@@ -279,24 +280,30 @@ impl Elements {
 
 /// Where to go on behind what is broken: so many bytes of the window belong to it, and whether they are all of it.
 fn resume<R: Read>(window: &mut Window<R>, limit: usize, broken: Found, style: Option<&Style>) -> (usize, bool) {
-    let (at, open, string, unclosed) = match broken {
-        Found::Broken(Break { at, string, open, unclosed }) => (at, open, string, unclosed),
-        Found::TooLong(open) => (limit, open, 0, false),
-        Found::Unfinished | Found::End(_) => (window.held().len(), Vec::new(), 0, false),
+    let (from, swallowed) = match broken {
+        // What is broken swallowed others behind its last string, if it did.
+        Found::Broken(from) => {
+            let string = from.string;
+            (from, string)
+        }
+        Found::TooLong(from) => (from, 0),
+        Found::Unfinished | Found::End(_) => {
+            let held = window.held().len();
+            let line = style.and_then(|style| style.first(window, 0, held));
+            return (line.unwrap_or(held), true);
+        }
     };
-    // What swallowed others did so behind its last string.
-    if let Some(line) = style.and_then(|style| style.first(window, string, at)) {
+    if let Some(line) = style.and_then(|style| style.first(window, swallowed, from.at)) {
         return (line, true);
     }
-    if unclosed && style.is_none() {
-        return (at, true);
+    // An object that opens where a key should is the next element; a value without brackets ends where it breaks.
+    if (from.unclosed && style.is_none()) || (from.open.is_empty() && !from.inside) {
+        return (from.at.max(1), true);
     }
-    if open.is_empty() {
-        return (window.held().len(), true);
-    }
-    let resumed = scan::forgiving(window, at, open, limit, style);
+    let string = from.string.max(1);
+    let resumed = scan::forgiving(window, from, limit, style);
     if resumed.end && resumed.held {
-        let next = scan::between_objects(window.held(), string.max(1));
+        let next = scan::between_objects(window.held(), string);
         return (next.unwrap_or(resumed.at), true);
     }
     (resumed.at, resumed.held)
