@@ -194,9 +194,16 @@ impl Elements {
     ) -> Option<Result<Raw, Flaw>> {
         let indent = self.indent.clone();
         let own = indent.map(|indent| Style { indent, opener: byte });
-        let style = own.clone().or_else(|| self.style.clone()).filter(|style| matches!(style.opener, b'{' | b'['));
+        let style = self.style.clone().or_else(|| own.clone()).filter(|style| matches!(style.opener, b'{' | b'['));
         let mut seen = false;
-        let broken = match scan::value(window, limit, style.as_ref(), &mut seen) {
+        let found = scan::value(window, limit, style.as_ref(), &mut seen);
+        // A bracket that opens where only braces did, with elements as before behind it, is one too many.
+        if byte == b'[' && seen && !self.flat && self.style.as_ref().is_some_and(|style| style.opener == b'{') {
+            self.expected = Expected::Any;
+            self.step(window);
+            return Some(Err(Flaw::at(here, "found `[`, expected `{` as the elements before begin")));
+        }
+        let broken = match found {
             Found::End(length) if matches!(byte, b'{' | b'[') => {
                 self.flat |= seen;
                 self.style = own.or_else(|| self.style.take());
@@ -211,12 +218,13 @@ impl Elements {
             }
             broken => broken,
         };
-        // What begins at the first column, in an array, and is like what is inside it.
-        self.flat |= seen && matches!(&broken, Found::Broken(_)) && style.as_ref().is_some_and(|s| s.indent.is_empty());
+        // No sound element says how they begin, and at the first column lines inside may begin so, too.
+        let unsure = self.style.is_none() && style.as_ref().is_some_and(|style| style.indent.is_empty());
+        self.flat |= seen && unsure && matches!(&broken, Found::Broken(_));
         let style = style.filter(|_| !self.flat);
         self.expected = Expected::Any;
         let lost = std::mem::replace(&mut self.lost, true);
-        let (length, held) = resume(window, limit, broken, style.as_ref());
+        let (length, held) = resume(window, limit, broken, style.as_ref(), seen);
         if !held {
             window.consume(length);
             self.indent = None;
@@ -278,12 +286,19 @@ impl Elements {
     }
 }
 
-/// Where to go on behind what is broken: so many bytes of the window belong to it, and whether they are all of it.
-fn resume<R: Read>(window: &mut Window<R>, limit: usize, broken: Found, style: Option<&Style>) -> (usize, bool) {
+/// Where to go on behind what is broken: so many bytes of the window belong to it, and whether they are all of it. `seen`:
+/// a line inside it begins as elements do.
+fn resume<R: Read>(
+    window: &mut Window<R>,
+    limit: usize,
+    broken: Found,
+    style: Option<&Style>,
+    seen: bool,
+) -> (usize, bool) {
     let (from, swallowed) = match broken {
-        // What is broken swallowed others behind its last string, if it did.
+        // If it swallowed others unseen, then behind its last string.
         Found::Broken(from) => {
-            let string = from.string;
+            let string = if seen { 0 } else { from.string };
             (from, string)
         }
         Found::TooLong(from) => (from, 0),
