@@ -71,7 +71,13 @@ impl Position {
 
     /// The place of a parser's error, given by line and column, in a record that begins here.
     fn inside(self, bytes: &[u8], error_line: usize, error_column: usize) -> Self {
-        let (below, right) = (error_line.saturating_sub(1), error_column.saturating_sub(1) as u64);
+        let (mut below, mut right) = (error_line.saturating_sub(1), error_column.saturating_sub(1) as u64);
+        // The parser counts a newline to the line that it begins; it is the end of the one before.
+        if error_column == 0 && below > 0 {
+            below -= 1;
+            let line = bytes.split(|byte| *byte == b'\n').nth(below);
+            right = line.map_or(0, <[u8]>::len) as u64;
+        }
         match self {
             Self::Line { line, column } if below == 0 => Self::Line { line, column: column + right },
             Self::Line { line, .. } => Self::Line { line: line + below as u64, column: right + 1 },
@@ -256,24 +262,33 @@ fn is_lines<R: Read>(window: &mut Window<R>, named: bool) -> bool {
     let head = window.held();
     let start = head.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(0);
     let head = head.get(start..).unwrap_or_default();
-    let mut first = Window::new(head, 0);
-    let end = match scan::value(&mut first, HEAD, None, &mut false) {
-        Found::End(end) => end,
-        _ => 0,
-    };
+    let end = end_of(head).unwrap_or(0);
     let line = memchr::memchr(b'\n', head).unwrap_or(head.len());
     if end > 0 && end <= line && matches!(head.first(), Some(b'{' | b'[')) {
-        let behind = |range: std::ops::Range<usize>| head.get(range).unwrap_or_default().trim_ascii_start().first();
-        let alone = behind(end..line).is_none();
-        return match behind(line..head.len()) {
-            Some(b'{' | b'[' | b'"') if alone => true,
-            Some(_) if alone => named,
+        let behind = |range: std::ops::Range<usize>| head.get(range).unwrap_or_default().trim_ascii_start();
+        let (rest, next) = (behind(end..line), behind(line..head.len()));
+        return match (rest.is_empty(), next.first()) {
             // Alone in the file: an array is an array.
-            None if alone => named && head.first() == Some(&b'{'),
+            (true, None) => named && head.first() == Some(&b'{'),
+            (true, Some(b'{' | b'[' | b'"')) => named || is_on_one_line(next),
             _ => named && is_any_line(head),
         };
     }
     named && (line == head.len() || is_any_line(head))
+}
+
+/// Where the value that `bytes` begin with ends.
+fn end_of(bytes: &[u8]) -> Option<usize> {
+    match scan::value(&mut Window::new(bytes, 0), HEAD, None, &mut false) {
+        Found::End(end) => Some(end),
+        _ => None,
+    }
+}
+
+/// Whether the value that `bytes` begin with ends on its line, as far as they go.
+fn is_on_one_line(bytes: &[u8]) -> bool {
+    let line = memchr::memchr(b'\n', bytes).unwrap_or(bytes.len());
+    end_of(bytes).map_or(line == bytes.len(), |end| end <= line)
 }
 
 /// Whether one of the first lines is a container on its own.
@@ -366,3 +381,6 @@ pub(super) fn kind(value: &Value) -> &'static str {
         Value::Object(_) => "an object",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -157,7 +157,7 @@ impl Kind {
             Self::Jsonl | Self::Functions | Self::Records => json::EXTENSIONS,
             Self::Parquet => parquet::EXTENSIONS,
             Self::Source => source_tree::EXTENSIONS,
-            Self::CodeDocs => &["rs", "js", "mjs", "cjs", "jsx", "ts", "mts", "cts", "tsx"],
+            Self::CodeDocs => code_docs::EXTENSIONS,
             Self::Openapi => &["json", "yaml", "yml"],
             Self::Trajectories => &["json", "jsonl", "ndjson", "txt", "md"],
             Self::PythonCode | Self::PythonDocs | Self::PythonCalls | Self::PythonText => return None,
@@ -286,6 +286,7 @@ impl Reader {
                 python_package::documents(&slice.path, slice.module.as_deref(), self)
             }
             Kind::Html => html::document(&slice.path, limit).into_iter().collect(),
+            Kind::CodeDocs => code_docs::documents(&slice.path, self),
             Kind::Openapi => {
                 let mut out = Vec::new();
                 match stream::read(&slice.path, limit) {
@@ -384,3 +385,6 @@ fn read_text(path: &Path, limit: u64) -> Result<String, BadRecord> {
         bad(format!("not UTF-8: invalid byte at offset {at}"))
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -71,7 +71,7 @@ impl Elements {
                     let trailing = self.expected == Expected::Element && !self.lost;
                     let flaw = match self.array.take() {
                         Some(_) if trailing => Some(Flaw::at(here, "a comma before `]`: expected an element")),
-                        None if !self.lost => Some(Flaw::at(here, "`]` closes nothing: expected a value")),
+                        None if !self.lost && !self.implied => Some(Flaw::at(here, "`]` closes nothing: expected a value")),
                         _ => None,
                     };
                     self.implied = false;
@@ -134,8 +134,9 @@ impl Elements {
             Expected::Separator => Some("a comma between values that no `[` opens"),
             Expected::First | Expected::Element => Some("found `,`, expected an element"),
         };
-        self.implied = self.array.is_none();
-        self.expected = Expected::Element;
+        // Commas in prose make no array.
+        self.implied |= self.array.is_none() && self.expected == Expected::Separator;
+        self.expected = if self.array.is_some() || self.implied { Expected::Element } else { Expected::Any };
         self.step(window);
         flaw.map(|reason| Flaw::at(here, reason))
     }
@@ -193,9 +194,16 @@ impl Elements {
     ) -> Option<Result<Raw, Flaw>> {
         let indent = self.indent.clone();
         let own = indent.map(|indent| Style { indent, opener: byte });
-        let style = own.clone().or_else(|| self.style.clone()).filter(|style| matches!(style.opener, b'{' | b'['));
+        let style = self.style.clone().or_else(|| own.clone()).filter(|style| matches!(style.opener, b'{' | b'['));
         let mut seen = false;
-        let broken = match scan::value(window, limit, style.as_ref(), &mut seen) {
+        let found = scan::value(window, limit, style.as_ref(), &mut seen);
+        // A bracket that opens where only braces did, with elements as before behind it, is one too many.
+        if byte == b'[' && seen && !self.flat && self.style.as_ref().is_some_and(|style| style.opener == b'{') {
+            self.expected = Expected::Any;
+            self.step(window);
+            return Some(Err(Flaw::at(here, "found `[`, expected `{` as the elements before begin")));
+        }
+        let broken = match found {
             Found::End(length) if matches!(byte, b'{' | b'[') => {
                 self.flat |= seen;
                 self.style = own.or_else(|| self.style.take());
@@ -210,12 +218,13 @@ impl Elements {
             }
             broken => broken,
         };
-        // What begins at the first column, in an array, and is like what is inside it.
-        self.flat |= seen && matches!(&broken, Found::Broken(_)) && style.as_ref().is_some_and(|s| s.indent.is_empty());
+        // No sound element says how they begin, and at the first column lines inside may begin so, too.
+        let unsure = self.style.is_none() && style.as_ref().is_some_and(|style| style.indent.is_empty());
+        self.flat |= seen && unsure && matches!(&broken, Found::Broken(_));
         let style = style.filter(|_| !self.flat);
         self.expected = Expected::Any;
         let lost = std::mem::replace(&mut self.lost, true);
-        let (length, held) = resume(window, limit, broken, style.as_ref());
+        let (length, held) = resume(window, limit, broken, style.as_ref(), seen);
         if !held {
             window.consume(length);
             self.indent = None;
@@ -277,26 +286,39 @@ impl Elements {
     }
 }
 
-/// Where to go on behind what is broken: so many bytes of the window belong to it, and whether they are all of it.
-fn resume<R: Read>(window: &mut Window<R>, limit: usize, broken: Found, style: Option<&Style>) -> (usize, bool) {
-    let (at, open, string, unclosed) = match broken {
-        Found::Broken(Break { at, string, open, unclosed }) => (at, open, string, unclosed),
-        Found::TooLong(open) => (limit, open, 0, false),
-        Found::Unfinished | Found::End(_) => (window.held().len(), Vec::new(), 0, false),
+/// Where to go on behind what is broken: so many bytes of the window belong to it, and whether they are all of it. `seen`:
+/// a line inside it begins as elements do.
+fn resume<R: Read>(
+    window: &mut Window<R>,
+    limit: usize,
+    broken: Found,
+    style: Option<&Style>,
+    seen: bool,
+) -> (usize, bool) {
+    let (from, swallowed) = match broken {
+        // If it swallowed others unseen, then behind its last string.
+        Found::Broken(from) => {
+            let string = if seen { 0 } else { from.string };
+            (from, string)
+        }
+        Found::TooLong(from) => (from, 0),
+        Found::Unfinished | Found::End(_) => {
+            let held = window.held().len();
+            let line = style.and_then(|style| style.first(window, 0, held));
+            return (line.unwrap_or(held), true);
+        }
     };
-    // What swallowed others did so behind its last string.
-    if let Some(line) = style.and_then(|style| style.first(window, string, at)) {
+    if let Some(line) = style.and_then(|style| style.first(window, swallowed, from.at)) {
         return (line, true);
     }
-    if unclosed && style.is_none() {
-        return (at, true);
+    // An object that opens where a key should is the next element; a value without brackets ends where it breaks.
+    if (from.unclosed && style.is_none()) || (from.open.is_empty() && !from.inside) {
+        return (from.at.max(1), true);
     }
-    if open.is_empty() {
-        return (window.held().len(), true);
-    }
-    let resumed = scan::forgiving(window, at, open, limit, style);
+    let string = from.string.max(1);
+    let resumed = scan::forgiving(window, from, limit, style);
     if resumed.end && resumed.held {
-        let next = scan::between_objects(window.held(), string.max(1));
+        let next = scan::between_objects(window.held(), string);
         return (next.unwrap_or(resumed.at), true);
     }
     (resumed.at, resumed.held)

@@ -45,8 +45,8 @@ pub(super) enum Found {
     Broken(Break),
     /// The stream ends inside it.
     Unfinished,
-    /// It has more bytes than allowed; these brackets are open.
-    TooLong(Vec<u8>),
+    /// It has more bytes than allowed; it is sound as far as it was looked at.
+    TooLong(Break),
 }
 
 /// Where and how a value breaks.
@@ -58,6 +58,8 @@ pub(super) struct Break {
     pub(super) string: usize,
     /// The brackets that are open there.
     pub(super) open: Vec<u8>,
+    /// Whether that is inside a string.
+    pub(super) inside: bool,
     /// An object opens where a key should: what was before it is not closed.
     pub(super) unclosed: bool,
 }
@@ -76,10 +78,10 @@ pub(super) fn value<R: Read>(window: &mut Window<R>, limit: usize, style: Option
     let (mut at, mut string, mut state) = (0, 0, State::Value);
     loop {
         if at > limit {
-            return Found::TooLong(open);
+            return Found::TooLong(Break { at, string, open, inside: false, unclosed: false });
         }
         let Some(byte) = window.byte(at) else { return Found::Unfinished };
-        let broken = |open, unclosed| Found::Broken(Break { at, string, open, unclosed });
+        let broken = |open, unclosed| Found::Broken(Break { at, string, open, inside: false, unclosed });
         match (byte, state) {
             (b' ' | b'\t' | b'\r', _) => at += 1,
             (b'\n', _) => {
@@ -92,8 +94,12 @@ pub(super) fn value<R: Read>(window: &mut Window<R>, limit: usize, style: Option
                 string = at;
                 match end_of_string(window, at + 1, limit) {
                     StringEnd::At(end) => at = end,
-                    StringEnd::Newline(at) => return Found::Broken(Break { at, string, open, unclosed: false }),
-                    StringEnd::TooLong => return Found::TooLong(open),
+                    StringEnd::Newline(at) => {
+                        return Found::Broken(Break { at, string, open, inside: false, unclosed: false });
+                    }
+                    StringEnd::TooLong(at) => {
+                        return Found::TooLong(Break { at, string, open, inside: true, unclosed: false });
+                    }
                     StringEnd::Unfinished => return Found::Unfinished,
                 }
                 state = if state == State::Key { State::Colon } else { State::After };
@@ -147,7 +153,8 @@ enum StringEnd {
     At(usize),
     /// A newline, which no string holds.
     Newline(usize),
-    TooLong,
+    /// So far inside it.
+    TooLong(usize),
     Unfinished,
 }
 
@@ -169,7 +176,7 @@ fn end_of_string<R: Read>(window: &mut Window<R>, at: usize, limit: usize) -> St
             None => {
                 at = at.max(held.len());
                 if at > limit {
-                    return StringEnd::TooLong;
+                    return StringEnd::TooLong(at);
                 }
                 if !window.grow() {
                     return StringEnd::Unfinished;
@@ -190,17 +197,17 @@ pub(super) struct Resumed {
     pub(super) end: bool,
 }
 
-/// Matches brackets from `at` on with `open` ones, forgiving: a string ends with its line, a closing bracket closes what
-/// was left open inside. Ends with the value, at a line that begins as elements do, or at a bracket that closes the
-/// array around it. What is over the limit is let go.
+/// Matches brackets from a break on, forgiving: a string ends with its line, a closing bracket closes what was left open
+/// inside. Ends with the value, at a line that begins as elements do, or at a bracket that closes the array around it.
+/// What is over the limit is let go.
 pub(super) fn forgiving<R: Read>(
     window: &mut Window<R>,
-    at: usize,
-    mut open: Vec<u8>,
+    from: Break,
     limit: usize,
     style: Option<&Style>,
 ) -> Resumed {
-    let (mut at, mut held) = (at, true);
+    let Break { mut at, mut open, mut inside, .. } = from;
+    let mut held = true;
     loop {
         if at > limit {
             window.consume(at);
@@ -209,8 +216,15 @@ pub(super) fn forgiving<R: Read>(
         let Some(byte) = window.byte(at) else { return Resumed { at, held, end: true } };
         at += 1;
         match byte {
-            b'\n' if style.is_some_and(|style| style.begins(window, at)) => return Resumed { at, held, end: false },
-            b'"' => at = forgiving_string(window, at, limit),
+            b'\n' => {
+                inside = false;
+                if style.is_some_and(|style| style.begins(window, at)) {
+                    return Resumed { at, held, end: false };
+                }
+            }
+            b'\\' if inside && window.byte(at).is_some_and(|next| next != b'\n') => at += 1,
+            b'"' => inside = !inside,
+            _ if inside => {}
             b'{' | b'[' => open.push(byte),
             b'}' | b']' => {
                 let opener = if byte == b'}' { b'{' } else { b'[' };
@@ -227,20 +241,6 @@ pub(super) fn forgiving<R: Read>(
             _ => {}
         }
     }
-}
-
-/// Behind the closing quote, or at the newline or limit that ends a string.
-fn forgiving_string<R: Read>(window: &mut Window<R>, at: usize, limit: usize) -> usize {
-    let mut at = at;
-    while at <= limit {
-        match window.byte(at) {
-            Some(b'"') => return at + 1,
-            Some(b'\\') if window.byte(at + 1).is_some_and(|next| next != b'\n') => at += 2,
-            None | Some(b'\n') => return at,
-            Some(_) => at += 1,
-        }
-    }
-    at
 }
 
 /// Where, `from` on, an object follows another behind a comma: `},{"`. What is held is searched.
