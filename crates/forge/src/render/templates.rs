@@ -165,7 +165,7 @@ fn environment() -> Environment<'static> {
 }
 
 /// The kind that a template's name says.
-fn kind(name: &str) -> Option<RecordKind> {
+pub(super) fn kind(name: &str) -> Option<RecordKind> {
     match name.strip_suffix(".j2")?.rsplit_once('.')?.1 {
         "operation" => Some(RecordKind::Operation),
         "function" => Some(RecordKind::Function),
