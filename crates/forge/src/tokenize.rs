@@ -185,10 +185,8 @@ fn encode(
         Err(bad) => vec![Err(bad.clone())],
     };
     let encode = |document: crate::document::Document| {
-        let text = renderer
-            .render(&document)
-            .map_err(|reason| BadRecord { origin: document.origin.clone(), reason })?
-            .text;
+        let text =
+            renderer.render(&document).map_err(|reason| BadRecord { origin: document.origin.clone(), reason })?.text;
         let mut tokens = vocabulary
             .encode(&text)
             .map_err(|reason| BadRecord { origin: document.origin.clone(), reason: format!("tokenizer: {reason}") })?;

@@ -100,7 +100,10 @@ mod tests {
         let document = document("a.json:3", record, &input).unwrap();
         assert_eq!(document.facts, Facts { api: Some("it".to_owned()), provider: Some("Hub".to_owned()) });
         let fields = json!({ "description": "**Does** it", "name": "it", "provider": "Hub" });
-        assert_eq!(document.content, Content::Record { kind: RecordKind::Api, fields: fields.as_object().unwrap().clone() });
+        assert_eq!(
+            document.content,
+            Content::Record { kind: RecordKind::Api, fields: fields.as_object().unwrap().clone() }
+        );
     }
 
     #[test]

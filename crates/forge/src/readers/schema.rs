@@ -133,7 +133,9 @@ impl<'a> Schemas<'a> {
             let Some(reference) = at.get("$ref").and_then(Value::as_str) else { return Ok(at) };
             at = match self.target(reference) {
                 Some(target) => target,
-                None if reference.starts_with('#') => return Err(format!("$ref {reference} leads nowhere in this file")),
+                None if reference.starts_with('#') => {
+                    return Err(format!("$ref {reference} leads nowhere in this file"));
+                }
                 None => return Err(format!("$ref {reference} leads out of this file: bundle the files into one")),
             };
         }
@@ -170,7 +172,9 @@ impl<'a> Schemas<'a> {
             let Some(reference) = reference else {
                 let parts = map.get("allOf").and_then(Value::as_array).into_iter().flatten();
                 // A wrapper around one reference is that reference.
-                let alone = outermost && view.pointer.is_none() && map.get("allOf").and_then(Value::as_array).is_some_and(|all| all.len() == 1);
+                let alone = outermost
+                    && view.pointer.is_none()
+                    && map.get("allOf").and_then(Value::as_array).is_some_and(|all| all.len() == 1);
                 if depth < CHAIN {
                     parts.for_each(|part| self.layer(part, view, alone, depth + 1));
                 }
@@ -243,8 +247,13 @@ impl<'a> Schemas<'a> {
                 }
                 _ => "array".to_owned(),
             },
-            "object" => match (view.name().or_else(|| view.text("title").filter(|title| !title.contains(' '))), view.get("additionalProperties")) {
-                (None, Some(values)) if values.as_object().is_some_and(|map| !map.is_empty()) && view.properties().is_empty() => {
+            "object" => match (
+                view.name().or_else(|| view.text("title").filter(|title| !title.contains(' '))),
+                view.get("additionalProperties"),
+            ) {
+                (None, Some(values))
+                    if values.as_object().is_some_and(|map| !map.is_empty()) && view.properties().is_empty() =>
+                {
                     format!("map of strings to {}", plural(&self.words(&self.view(values), depth + 1)))
                 }
                 (Some(name), _) => format!("{} object", prose::cut(name, 80)),
@@ -262,7 +271,9 @@ impl<'a> Schemas<'a> {
     fn row(&self, view: &View<'a>) -> Map<String, Value> {
         let mut row = Map::new();
         let kind = self.words(view, 0);
-        if let Some(format) = view.text("format").filter(|format| !kind.starts_with(format) && view.get("items").is_none()) {
+        if let Some(format) =
+            view.text("format").filter(|format| !kind.starts_with(format) && view.get("items").is_none())
+        {
             row.insert("format".to_owned(), prose::cut(format, FORMAT).into());
         }
         row.insert("type".to_owned(), kind.into());
@@ -293,7 +304,8 @@ impl<'a> Schemas<'a> {
     /// The rows of a schema's parts, outermost first; none for a bare value.
     pub(super) fn outline(&self, schema: &'a Value, side: Side) -> Vec<Value> {
         for depth in (0..=DEPTH).rev() {
-            let mut outline = Outline { schemas: *self, side, deepest: depth, rows: Vec::new(), seen: HashSet::new(), full: false };
+            let mut outline =
+                Outline { schemas: *self, side, deepest: depth, rows: Vec::new(), seen: HashSet::new(), full: false };
             outline.parts(&self.view(schema), 0, 0);
             if !outline.full || depth == 0 {
                 if outline.full {
@@ -403,7 +415,13 @@ fn implied(view: &View<'_>) -> &'static str {
         _ if view.get("items").is_some() => "array",
         Some(Value::String(_)) => "string",
         Some(Value::Bool(_)) => "boolean",
-        Some(Value::Number(number)) => if number.is_f64() { "number" } else { "integer" },
+        Some(Value::Number(number)) => {
+            if number.is_f64() {
+                "number"
+            } else {
+                "integer"
+            }
+        }
         _ => "any",
     }
 }
@@ -441,7 +459,9 @@ fn listed(words: &[String]) -> String {
 
 fn choices(view: &View<'_>) -> Option<Value> {
     let mut found: Vec<Value> = match (view.get("enum"), view.get("const")) {
-        (Some(Value::Array(list)), _) => list.iter().filter(|value| !value.is_null()).filter_map(inline).take(CHOICES + 1).collect(),
+        (Some(Value::Array(list)), _) => {
+            list.iter().filter(|value| !value.is_null()).filter_map(inline).take(CHOICES + 1).collect()
+        }
         (_, Some(value)) => inline(value).into_iter().collect(),
         // Names that anyone may add to are published as an enumeration beside a free string.
         _ => {
@@ -492,7 +512,9 @@ fn limits(view: &View<'_>) -> Option<String> {
     found.extend(below.map(|bound| format!("below {bound}")));
     found.extend(range(least, most, ""));
     found.extend(number("multipleOf").map(|step| format!("a multiple of {step}")));
-    found.extend(view.text("pattern").filter(|text| text.len() <= INLINE).map(|pattern| format!("matching `{pattern}`")));
+    found.extend(
+        view.text("pattern").filter(|text| text.len() <= INLINE).map(|pattern| format!("matching `{pattern}`")),
+    );
     (!found.is_empty()).then(|| found.join(", "))
 }
 

@@ -8,8 +8,19 @@ use serde_json::Map;
 
 /// The fields that the built-in templates of API records place themselves.
 const PLACED: &[&str] = &[
-    "name", "call", "description", "functionality", "arguments", "requirements", "example", "version", "provider", "domain",
-    "questions", "documentation", "performance",
+    "name",
+    "call",
+    "description",
+    "functionality",
+    "arguments",
+    "requirements",
+    "example",
+    "version",
+    "provider",
+    "domain",
+    "questions",
+    "documentation",
+    "performance",
 ];
 /// Longest list shown on one line, in bytes.
 const LINE: usize = 100;
@@ -253,15 +264,22 @@ fn is_name(text: &str) -> bool {
 
 /// A row of an argument, whose description may begin with `[REQUIRED]` and a type.
 fn row(name: String, value: serde_json::Value) -> serde_json::Value {
-    const TYPES: &[&str] = &["string", "integer", "number", "boolean", "object", "array", "list", "dict", "float", "int", "str", "bool", "file"];
+    const TYPES: &[&str] = &[
+        "string", "integer", "number", "boolean", "object", "array", "list", "dict", "float", "int", "str", "bool",
+        "file",
+    ];
     let mut row = Map::new();
     let mut description = None;
     match value {
         serde_json::Value::Null => {}
         serde_json::Value::String(text) => description = Some(text),
         serde_json::Value::Object(mut map) => {
-            for (key, names) in [("type", &["type", "data_type", "dataType"][..]), ("description", &["description", "desc"])] {
-                let found = names.iter().find_map(|name| map.get(*name).is_some_and(serde_json::Value::is_string).then(|| map.remove(*name)));
+            for (key, names) in
+                [("type", &["type", "data_type", "dataType"][..]), ("description", &["description", "desc"])]
+            {
+                let found = names.iter().find_map(|name| {
+                    map.get(*name).is_some_and(serde_json::Value::is_string).then(|| map.remove(*name))
+                });
                 if let Some(serde_json::Value::String(text)) = found.flatten() {
                     if key == "type" {
                         row.insert("type".to_owned(), text.into());
@@ -270,7 +288,9 @@ fn row(name: String, value: serde_json::Value) -> serde_json::Value {
                     }
                 }
             }
-            for (key, name) in [("required", "required"), ("default", "default"), ("enum", "enum"), ("example", "example")] {
+            for (key, name) in
+                [("required", "required"), ("default", "default"), ("enum", "enum"), ("example", "example")]
+            {
                 if let Some(value) = map.remove(name)
                     && (key != "required" || value == true)
                     && (key != "enum" || value.is_array())
@@ -281,7 +301,8 @@ fn row(name: String, value: serde_json::Value) -> serde_json::Value {
             map.retain(|key, value| key != "required" && !value.is_null());
             if !map.is_empty() {
                 let rest = bullets(&serde_json::Value::Object(map));
-                description = Some(format!("{}\n{}", description.unwrap_or_default(), rest.trim_end()).trim_start().to_owned());
+                description =
+                    Some(format!("{}\n{}", description.unwrap_or_default(), rest.trim_end()).trim_start().to_owned());
             }
         }
         value => description = Some(value.to_string()),
@@ -323,15 +344,20 @@ fn row(name: String, value: serde_json::Value) -> serde_json::Value {
 fn code(value: &serde_json::Value) -> String {
     let text = match value {
         serde_json::Value::String(text) => text.trim().to_owned(),
-        serde_json::Value::Array(lines) => lines.iter().map(|line| show(Serde(line.clone()))).collect::<Vec<_>>().join("\n"),
+        serde_json::Value::Array(lines) => {
+            lines.iter().map(|line| show(Serde(line.clone()))).collect::<Vec<_>>().join("\n")
+        }
         serde_json::Value::Object(parts) => {
-            let part = |(name, part): (&String, &serde_json::Value)| format!("# {}\n{}", line(Cow::Borrowed(name)), code(part));
+            let part = |(name, part): (&String, &serde_json::Value)| {
+                format!("# {}\n{}", line(Cow::Borrowed(name)), code(part))
+            };
             parts.iter().map(part).collect::<Vec<_>>().join("\n\n")
         }
         value => value.to_string(),
     };
     // Some catalogues join lines by " \n ".
-    let mut indents = text.lines().skip(1).filter(|line| !line.trim().is_empty()).map(|line| line.len() - line.trim_start().len());
+    let mut indents =
+        text.lines().skip(1).filter(|line| !line.trim().is_empty()).map(|line| line.len() - line.trim_start().len());
     if text.contains("\n ") && indents.all(|indent| indent % 2 == 1) {
         return text.lines().map(|line| line.strip_prefix(' ').unwrap_or(line)).collect::<Vec<_>>().join("\n");
     }

@@ -118,14 +118,25 @@ impl Templates {
     }
 
     /// The text of a record, by the template that `choice` picks.
-    pub(super) fn render(&self, kind: RecordKind, choice: u64, fields: &Map<String, serde_json::Value>) -> Result<String, String> {
+    pub(super) fn render(
+        &self,
+        kind: RecordKind,
+        choice: u64,
+        fields: &Map<String, serde_json::Value>,
+    ) -> Result<String, String> {
         let names = self.names.get(&kind).map_or(&[][..], Vec::as_slice);
-        let at = choice.checked_rem(names.len() as u64).ok_or_else(|| "no template for this kind of record".to_owned())?;
+        let at =
+            choice.checked_rem(names.len() as u64).ok_or_else(|| "no template for this kind of record".to_owned())?;
         self.render_by(&names[usize::try_from(at).unwrap_or_default()], kind, fields)
     }
 
     /// The text of a record by the template called `name`.
-    pub(super) fn render_by(&self, name: &str, kind: RecordKind, fields: &Map<String, serde_json::Value>) -> Result<String, String> {
+    pub(super) fn render_by(
+        &self,
+        name: &str,
+        kind: RecordKind,
+        fields: &Map<String, serde_json::Value>,
+    ) -> Result<String, String> {
         let failed = |error: minijinja::Error| {
             let line = error.line().map(|line| format!(":{line}")).unwrap_or_default();
             format!("template {}{line}: {}", error.name().unwrap_or(name), reason(&error))

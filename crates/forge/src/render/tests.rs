@@ -51,8 +51,16 @@ fn examples() -> Vec<Document> {
     });
     functions::documents("tools.json", function, &input, &mut out);
     for (name, place) in [
-        ("name", "api_name"), ("call", "api_call"), ("arguments", "api_arguments"), ("description", "/meta/description"), ("example", "code"),
-        ("requirements", "needs"), ("questions", "questions"), ("performance", "performance"), ("required_roles", "roles"), ("functionality", "does"),
+        ("name", "api_name"),
+        ("call", "api_call"),
+        ("arguments", "api_arguments"),
+        ("description", "/meta/description"),
+        ("example", "code"),
+        ("requirements", "needs"),
+        ("questions", "questions"),
+        ("performance", "performance"),
+        ("required_roles", "roles"),
+        ("functionality", "does"),
     ] {
         input.fields.insert(name.to_owned(), vec![place.to_owned()]);
     }
@@ -111,9 +119,8 @@ fn every_built_in_template_compiles_and_there_are_several_a_kind() {
 
 #[test]
 fn the_phrasing_depends_on_seed_and_origin_alone() {
-    let documents: Vec<Document> = (0..400)
-        .map(|at| Document { origin: format!("apis.json#/{at}"), ..examples().pop().unwrap() })
-        .collect();
+    let documents: Vec<Document> =
+        (0..400).map(|at| Document { origin: format!("apis.json#/{at}"), ..examples().pop().unwrap() }).collect();
     let texts = |seed: u64, documents: &[Document]| {
         let renderer = Renderer::new(&Settings::default(), seed, "s", Path::new("t")).unwrap();
         documents.iter().map(|document| renderer.render(document).unwrap().text).collect::<Vec<_>>()
@@ -149,7 +156,8 @@ fn weights_and_special_tokens_move_with_the_prefix() {
 #[test]
 fn templates_of_a_folder_replace_those_of_their_kind_and_import_the_rows() {
     let folder = tempfile::tempdir().unwrap();
-    let text = "{% from \"rows.j2\" import bullets %}\n{{ name }}   \n\n\n{{ bullets(parameters) }}\n{{ nothing.at.all }}";
+    let text =
+        "{% from \"rows.j2\" import bullets %}\n{{ name }}   \n\n\n{{ bullets(parameters) }}\n{{ nothing.at.all }}";
     fs_err::write(folder.path().join("mine.function.j2"), text).unwrap();
     let settings = Settings { prefix: Vec::new(), templates: Some(folder.path().to_owned()) };
     let renderer = Renderer::new(&settings, 0, "s", Path::new("t")).unwrap();
@@ -197,7 +205,10 @@ fn a_broken_template_is_named_with_its_line() {
 
 #[test]
 fn a_conversation_is_refused_in_words() {
-    let document = Document { content: Content::Conversation(crate::document::Conversation::default()), ..Document::text("a", "") };
+    let document = Document {
+        content: Content::Conversation(crate::document::Conversation::default()),
+        ..Document::text("a", "")
+    };
     assert!(Renderer::plain().render(&document).is_err());
 }
 
@@ -219,7 +230,10 @@ fn values_that_say_nothing_leave_no_noise() {
     let Content::Record { kind, fields } = &document.content else { panic!("a record") };
     for name in ["reference", "card", "guide", "answers"] {
         let text = Templates::built_in().render_by(&format!("{name}.api.j2"), *kind, fields).unwrap();
-        assert!(!text.to_lowercase().contains("none") && !text.contains("null") && !text.contains("undefined"), "{text}");
+        assert!(
+            !text.to_lowercase().contains("none") && !text.contains("null") && !text.contains("undefined"),
+            "{text}"
+        );
         assert!(text.ends_with('\n') && !text.contains("\n\n\n"), "{text:?}");
     }
 }
