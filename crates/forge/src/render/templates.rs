@@ -8,7 +8,7 @@ use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
 use serde_json::Map;
 
-use super::{filters, request};
+use super::{catalogue, filters, request};
 use crate::document::RecordKind;
 
 /// Name and text of each built-in template.
@@ -149,7 +149,7 @@ impl Templates {
                 context.insert(key, Value::from(text));
             }
         } else if kind == RecordKind::Api {
-            context.insert("others", filters::others(fields));
+            context.insert("others", catalogue::others(fields));
         }
         let text = tidy(&template.render(context).map_err(failed)?);
         if text.is_empty() { Err(format!("template {name}: nothing comes of it")) } else { Ok(text) }

@@ -148,9 +148,12 @@ fn what_is_known_stands_in_front_and_is_not_learned() {
 
 #[test]
 fn weights_and_special_tokens_move_with_the_prefix() {
-    let text = Text { text: "<s>ab".to_owned(), weights: vec![(3, 0), (5, LEARNED)], special: vec![0..3] };
+    let text = Text { text: "<s>ab".to_owned(), weights: vec![(3, 0), (5, LEARNED)], special: vec![0..3, 4..5] };
     let moved = prefixed("p\n".to_owned(), text);
-    assert_eq!(moved, Text { text: "p\n<s>ab".to_owned(), weights: vec![(5, 0), (7, LEARNED)], special: vec![2..5] });
+    assert_eq!(
+        moved,
+        Text { text: "p\n<s>ab".to_owned(), weights: vec![(5, 0), (7, LEARNED)], special: vec![2..5, 6..7] }
+    );
 }
 
 #[test]

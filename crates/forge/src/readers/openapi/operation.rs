@@ -153,8 +153,7 @@ impl<'a> Operation<'a> {
             let (mut texts, mut kinds) = (Vec::new(), Vec::new());
             for (name, scopes) in way.as_object()?.iter().take(NAMES) {
                 let scheme = schemes.and_then(|all| all.get(name)).and_then(|scheme| self.schemas.follow(scheme).ok());
-                let (text, kind, key) =
-                    scheme.map_or_else(|| (prose::cut(name, HEADING), "other", None), |scheme| described(scheme));
+                let (text, kind, key) = scheme.map_or_else(|| (prose::cut(name, HEADING), "other", None), described);
                 let scopes: Vec<_> = scopes.as_array().into_iter().flatten().filter_map(plain).take(NAMES).collect();
                 let scopes =
                     if scopes.is_empty() { String::new() } else { format!(" with the scopes {}", scopes.join(", ")) };
