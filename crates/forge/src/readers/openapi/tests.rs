@@ -316,7 +316,7 @@ fn swagger_2_reads_as_openapi_3() {
     assert_eq!(post["auth"][0]["text"], "HTTP basic authentication");
     assert_eq!(post["parameters"][0]["limits"], "at most 9");
     let rows = json!([{ "type": "string", "name": "name", "depth": 0 }]);
-    assert_eq!((&post["body"]["rows"], &post["responses"][0]["rows"]), (&rows, &rows));
+    assert_eq!((&post["body"]["rows"], &post["responses"][0]["repeated"]), (&rows, &json!(true)));
     assert_eq!(post["responses"][0]["example"], json!({ "name": "Rex" }));
     assert_eq!(put["body"]["types"], json!(["application/x-www-form-urlencoded"]));
     assert_eq!(put["body"]["rows"][0]["required"], true);
@@ -441,6 +441,21 @@ fn hostile() -> impl Strategy<Value = Value> {
     })
 }
 
+/// Every value inside a value that holds no other.
+fn nodes(value: &mut Value) -> Vec<&mut Value> {
+    let bare = match &*value {
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        _ => true,
+    };
+    match value {
+        value if bare => vec![value],
+        Value::Array(items) => items.iter_mut().flat_map(nodes).collect(),
+        Value::Object(map) => map.values_mut().flat_map(nodes).collect(),
+        _ => Vec::new(),
+    }
+}
+
 proptest! {
     #[test]
     fn no_specification_makes_the_reader_panic(value in hostile(), item in hostile(), schema in hostile(), old in any::<bool>()) {
@@ -448,6 +463,28 @@ proptest! {
         if let Some(map) = spec.as_object_mut() {
             map.insert(if old { "swagger" } else { "openapi" }.to_owned(), if old { "2.0" } else { "3.1.0" }.into());
             map.insert("paths".to_owned(), json!({ "/x": item, "/y": { "get": item, "post": { "responses": { "200": { "schema": schema, "content": { "a": { "schema": schema } } } } } } }));
+        }
+        let renderer = crate::render::Renderer::plain();
+        for document in read(spec.to_string().as_bytes()).into_iter().flatten() {
+            prop_assert!(renderer.render(&document).is_ok());
+        }
+    }
+
+    #[test]
+    fn no_change_to_a_specification_makes_the_reader_panic(changes in prop::collection::vec((any::<usize>(), hostile()), 1..5)) {
+        let properties = json!({ "id": { "type": "integer", "minimum": 1, "example": 3 }, "next": { "$ref": "#/components/schemas/Pet" } });
+        let mut spec = answering("3.1.0", &json!({ "$ref": "#/components/schemas/Pet" }), &json!({ "Pet": { "type": "object", "properties": properties, "required": ["id"] } }));
+        spec["paths"]["/x"]["post"] = json!({
+            "operationId": "addPet", "parameters": [{ "name": "q", "in": "query", "schema": { "enum": ["a"] } }], "security": [{ "key": ["scope"] }],
+            "requestBody": { "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Pet" }, "example": { "id": 1 } } } },
+            "x-oaiMeta": { "examples": [{ "title": "t", "request": { "curl": "curl" }, "response": "{}" }] },
+        });
+        for (at, value) in changes {
+            let mut nodes = nodes(&mut spec);
+            let count = nodes.len();
+            if let Some(node) = nodes.get_mut(at % count.max(1)) {
+                **node = value;
+            }
         }
         let renderer = crate::render::Renderer::plain();
         for document in read(spec.to_string().as_bytes()).into_iter().flatten() {
