@@ -15,7 +15,7 @@ use super::tokens::{Tokenized, token_type};
 use super::work::Work;
 use crate::encode::Encoder;
 use crate::recipe::Recipe;
-use crate::report::{Classifier, Cluster, Counted, Duplicates, Report, Sweep};
+use crate::report::{Classifier, Cluster, SourceTally, Duplicates, Report, Sweep};
 use crate::retrieval::{Evaluation, Row, TellingGram};
 
 /// Writes the corpora that are not in their places yet; a source of which nothing is left has none.
@@ -84,8 +84,8 @@ fn append(part: &Part, work: &Work, kind: TokenType, writer: &mut Writer) -> Res
 
 /// Writes the report, the list of bad records and the resolved recipe; returns the bytes of text kept.
 pub(super) fn report(recipe: &Recipe, plan: &Plan, work: &Work) -> Result<u64, BuildError> {
-    let named = |name: &String| Counted { name: name.clone(), ..Counted::default() };
-    let mut sources: Vec<Counted> = recipe.sources.keys().map(named).collect();
+    let named = |name: &String| SourceTally { name: name.clone(), ..SourceTally::default() };
+    let mut sources: Vec<SourceTally> = recipe.sources.keys().map(named).collect();
     let mut bad = Whole::create(&recipe.output.join("bad-records.txt"))?;
     for part in &plan.parts {
         let source = &mut sources[part.source];

@@ -12,7 +12,7 @@ use super::plan::{Part, Plan};
 use super::stored::StoredWriter;
 use super::work::Work;
 use super::{BuildError, Options};
-use crate::duplicates::SignatureWriter;
+use crate::duplicates::{self, SignatureWriter};
 use crate::readers::{self, BadRecord, Unit};
 use crate::recipe::Recipe;
 use crate::report::Tally;
@@ -80,7 +80,7 @@ fn gather(
     let mut documents = StoredWriter::create(&work.part("documents", part.number, "jsonl.zst"))?;
     let mut signatures = SignatureWriter::create(&work.part("signatures", part.number, "parquet"))?;
     let Gathered { mut tally, mut bad } = Gathered::default();
-    let mut kept: i64 = 0;
+    let mut kept = 0;
     let (send, chunks) = sync_channel(1);
     std::thread::scope(|scope| -> Result<(), BuildError> {
         scope.spawn(move || {
@@ -116,7 +116,7 @@ fn gather(
                         tally.read(stored.text.text.len());
                         scrubbed.counts.iter().for_each(|(kind, count)| tally.scrubbed(kind.name(), *count));
                         documents.push(&stored)?;
-                        signatures.push((i64::from(part.number) << 32) | kept, &signature)?;
+                        signatures.push(duplicates::document_id(part.number, kept), &signature)?;
                         kept += 1;
                     }
                 }

@@ -10,7 +10,8 @@ const STRING: usize = 400;
 const MOST: usize = 4_000;
 
 /// Words for nothing.
-const ABSENT: &[&str] = &["n/a", "na", "none", "null", "not available", "not provided", "not specified", "unspecified", "unknown", "-"];
+const ABSENT: &[&str] =
+    &["n/a", "na", "none", "null", "not available", "not provided", "not specified", "unspecified", "unknown", "-"];
 
 /// Whether a value says nothing: null, empty, or one of the words for that.
 pub(super) fn is_absent(value: &Value) -> bool {
@@ -30,9 +31,9 @@ pub(super) fn is_absent(value: &Value) -> bool {
 pub(super) fn present(value: Value) -> Option<Value> {
     let value = match value {
         Value::Array(items) => Value::Array(items.into_iter().filter_map(present).collect()),
-        Value::Object(map) => {
-            Value::Object(map.into_iter().filter_map(|(key, value)| Some((key, present(value)?))).collect::<Map<_, _>>())
-        }
+        Value::Object(map) => Value::Object(
+            map.into_iter().filter_map(|(key, value)| Some((key, present(value)?))).collect::<Map<_, _>>(),
+        ),
         other => other,
     };
     (!is_absent(&value)).then_some(value)

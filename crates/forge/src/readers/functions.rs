@@ -64,7 +64,11 @@ fn look(value: &Value, origin: &str, pointer: &str, input: &Input, out: &mut Vec
         let here = inside("result");
         return look(result, &here, &here, input, out, depth + 1);
     }
-    let mut lists = LISTS.iter().filter_map(|key| map.get_key_value(*key)).filter(|(_, held)| held.is_array() || held.is_object()).peekable();
+    let mut lists = LISTS
+        .iter()
+        .filter_map(|key| map.get_key_value(*key))
+        .filter(|(_, held)| held.is_array() || held.is_object())
+        .peekable();
     if lists.peek().is_some() {
         for (key, held) in lists {
             let here = inside(key);
@@ -98,12 +102,15 @@ fn function(map: &Map<String, Value>) -> Result<Map<String, Value>, String> {
         return Err(format!("{}: it has neither a description nor parameters", prose::cut(name, NAME)));
     }
     let schema = match given {
-        Some(Value::String(json)) => serde_json::from_str(json).map_err(|error| format!("{}: its parameters are a text that is not JSON: {error}", prose::cut(name, NAME)))?,
+        Some(Value::String(json)) => serde_json::from_str(json).map_err(|error| {
+            format!("{}: its parameters are a text that is not JSON: {error}", prose::cut(name, NAME))
+        })?,
         Some(given) => given.clone(),
         None if is_schema => Value::Object(map.clone()),
         None => Value::Null,
     };
-    let schema = whole(schema).ok_or_else(|| format!("{}: its parameters are no JSON Schema: expected an object", prose::cut(name, NAME)))?;
+    let schema = whole(schema)
+        .ok_or_else(|| format!("{}: its parameters are no JSON Schema: expected an object", prose::cut(name, NAME)))?;
     let mut fields = Map::new();
     fields.insert("name".to_owned(), prose::cut(name, NAME).into());
     if let Some(title) = text("title").filter(|title| *title != name) {
@@ -144,7 +151,10 @@ fn whole(given: Value) -> Option<Value> {
             Some(flat(properties))
         }
         Value::Object(map) if map.is_empty() => Some(Value::Null),
-        Value::Object(map) if SCHEMA.iter().any(|key| map.contains_key(*key)) || map.get("type").is_some_and(|kind| kind.is_string() || kind.is_array()) => {
+        Value::Object(map)
+            if SCHEMA.iter().any(|key| map.contains_key(*key))
+                || map.get("type").is_some_and(|kind| kind.is_string() || kind.is_array()) =>
+        {
             Some(Value::Object(map))
         }
         Value::Object(map) if map.values().all(Value::is_object) => Some(flat(map)),

@@ -33,7 +33,8 @@ const LEAST_OUTPUT: usize = 16 << 20;
 /// A file that is no specification is one bad record; an operation that is broken is one at `ORIGIN#/paths/~1x/get`.
 /// Fields of a record: `title`, `version`, `provider`, `method`, `path`, `url`, `operation_id`, `heading`, `summary`,
 /// `description`, `tags`, `deprecated`, `webhook`, `documentation`; `auth` (`text` and `schemes` of `kind` and `name`),
-/// `parameters` (rows with `in`), `body` and `responses` (`types`, `type`, `rows`, `example`; a response's `status`) and
+/// `parameters` (rows with `in`), `body` and `responses` (`types`, `type`, `rows`, `example`; a response's `status`, and `repeated` where its
+/// rows are those of another) and
 /// `samples` (`title`, `language`, `code`). What is not known is not there. Rows have `depth`, `name`, `type`, `format`,
 /// `required`, `description`, `default`, `enum`, `limits`, `example`, `deprecated`; `variant` where a row is one of alternatives,
 /// `more` where an outline was cut.
@@ -73,10 +74,12 @@ impl<'a> Specification<'a> {
     }
 
     fn read(&self, out: &mut Vec<Read>) {
-        let bad = |pointer: &str, reason: String| Err(BadRecord { origin: format!("{}#{pointer}", self.origin), reason });
+        let bad =
+            |pointer: &str, reason: String| Err(BadRecord { origin: format!("{}#{pointer}", self.origin), reason });
         let work = Cell::new((self.bytes as u64).saturating_mul(WORK).saturating_add(LEAST_WORK));
         let most = self.bytes.saturating_mul(OUTPUT).saturating_add(LEAST_OUTPUT);
-        let siblings = !self.root.get("openapi").and_then(Value::as_str).is_some_and(|version| version.starts_with("3.0"));
+        let siblings =
+            !self.root.get("openapi").and_then(Value::as_str).is_some_and(|version| version.starts_with("3.0"));
         let schemas = Schemas { root: self.root, siblings, work: &work };
         let mut written = 0;
         for (section, webhook) in [("paths", false), ("webhooks", true)] {

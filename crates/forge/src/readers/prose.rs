@@ -216,7 +216,9 @@ mod tests {
 
     #[test]
     fn what_is_no_html_stays_as_it_is() {
-        for text in ["a < b and c > d", "`<p>` opens, ``<b>`` too", "Vec<String> of <id>", "R&D", "<", "&", "`", "<a", "</"] {
+        for text in
+            ["a < b and c > d", "`<p>` opens, ``<b>`` too", "Vec<String> of <id>", "R&D", "<", "&", "`", "<a", "</"]
+        {
             assert_eq!(markdown(text), text);
         }
     }

@@ -100,7 +100,65 @@ mod tests {
         let document = document("a.json:3", record, &input).unwrap();
         assert_eq!(document.facts, Facts { api: Some("it".to_owned()), provider: Some("Hub".to_owned()) });
         let fields = json!({ "description": "**Does** it", "name": "it", "provider": "Hub" });
-        assert_eq!(document.content, Content::Record { kind: RecordKind::Api, fields: fields.as_object().unwrap().clone() });
+        assert_eq!(
+            document.content,
+            Content::Record { kind: RecordKind::Api, fields: fields.as_object().unwrap().clone() }
+        );
+    }
+
+    #[test]
+    fn every_record_of_the_catalogues_is_read_by_a_map_of_its_fields() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/agent");
+        if !folder.exists() {
+            eprintln!("SKIPPED every_record_of_the_catalogues_is_read_by_a_map_of_its_fields: no shared data");
+            return;
+        }
+        let zoo = input(&[
+            ("name", &["api_name"]),
+            ("call", &["api_call"]),
+            ("version", &["api_version"]),
+            ("functionality", &["functionality"]),
+            ("description", &["/meta_data/description", "/metadata/description"]),
+            ("arguments", &["api_arguments", "supported_params"]),
+            ("requirements", &["env_requirements", "additional_requirements"]),
+            ("required_roles", &["required_roles", "roles_required", "role_required"]),
+            ("example", &["example_code", "curl_command"]),
+            ("questions", &["questions", "Questions"]),
+            ("performance", &["/meta_data/performance"]),
+            ("documentation", &["/meta_data/documentation_link", "/metadata/documentation_link"]),
+        ]);
+        let bench = input(&[
+            ("name", &["api_name"]),
+            ("call", &["api_call"]),
+            ("provider", &["framework"]),
+            ("domain", &["domain"]),
+            ("functionality", &["functionality"]),
+            ("description", &["description"]),
+            ("arguments", &["api_arguments"]),
+            ("requirements", &["python_environment_requirements"]),
+            ("example", &["example_code"]),
+            ("performance", &["performance"]),
+        ]);
+        let renderer = crate::render::Renderer::plain();
+        let mut counts = [0, 0];
+        for (at, (part, input)) in [("apizoo", &zoo), ("apibench", &bench)].into_iter().enumerate() {
+            for entry in fs_err::read_dir(folder.join(part)).unwrap() {
+                let path = entry.unwrap().path();
+                let text = fs_err::read_to_string(&path).unwrap();
+                // What is not valid JSON, and conversations about records, are for others.
+                let records: Vec<Value> = match serde_json::from_str(&text) {
+                    Ok(Value::Array(records)) => records,
+                    _ => text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect(),
+                };
+                for record in records.into_iter().filter(|record| record.get("api_name").is_some()) {
+                    let document = document(&path.display().to_string(), record, input).unwrap();
+                    renderer.render(&document).unwrap();
+                    counts[at] += 1;
+                }
+            }
+        }
+        // As Python counts them: records with a name in the files that are valid JSON.
+        assert_eq!(counts, [4_164, 1_726]);
     }
 
     #[test]

@@ -4,13 +4,9 @@ use std::borrow::Cow;
 
 use minijinja::value::{Kwargs, Serde};
 use minijinja::{Environment, Value};
-use serde_json::Map;
 
-/// The fields that the built-in templates of API records place themselves.
-const PLACED: &[&str] = &[
-    "name", "call", "description", "functionality", "arguments", "requirements", "example", "version", "provider", "domain",
-    "questions", "documentation", "performance",
-];
+use super::catalogue;
+
 /// Longest list shown on one line, in bytes.
 const LINE: usize = 100;
 
@@ -24,15 +20,15 @@ pub(super) fn add(environment: &mut Environment<'static>) {
     environment.add_filter("pretty", |Serde(value): Json| pretty(&value));
     environment.add_filter("said", said);
     environment.add_filter("bullets", |Serde(value): Json| bullets(&value));
-    environment.add_filter("rows", |Serde(value): Json| Value::from(Serde(rows(value))));
-    environment.add_filter("code", |Serde(value): Json| code(&value));
+    environment.add_filter("rows", |Serde(value): Json| Value::from(Serde(catalogue::rows(value))));
+    environment.add_filter("code", |Serde(value): Json| catalogue::code(&value));
     environment.add_filter("label", label);
     environment.add_filter("fence", fence);
     environment.add_filter("reason", |status: Cow<'_, str>| super::request::reason(&status));
 }
 
 /// A text on one line.
-fn line(text: Cow<'_, str>) -> String {
+pub(super) fn line(text: Cow<'_, str>) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -59,7 +55,7 @@ fn hang(text: Cow<'_, str>, width: usize) -> String {
 }
 
 /// A value as one writes it in prose: a string bare, anything else as JSON.
-fn show(Serde(value): Json) -> String {
+pub(super) fn show(Serde(value): Json) -> String {
     match value {
         serde_json::Value::String(text) => text,
         value => value.to_string(),
@@ -84,7 +80,7 @@ fn write_pretty(value: &serde_json::Value, depth: usize, out: &mut String) {
         out.extend(std::iter::repeat_n("  ", depth));
     };
     match value {
-        Array(items) if !items.is_empty() && !(items.iter().all(plain) && value.to_string().len() < LINE) => {
+        Array(items) if !items.iter().all(plain) || value.to_string().len() >= LINE => {
             out.push('[');
             for (at, item) in items.iter().enumerate() {
                 out.push_str(if at > 0 { "," } else { "" });
@@ -134,13 +130,13 @@ fn said(row: &Value, options: Kwargs) -> Result<String, minijinja::Error> {
     // What the description says already is not said twice.
     let choices: Vec<Value> = get("enum").and_then(|list| list.try_iter().ok()).into_iter().flatten().collect();
     if !choices.iter().all(|choice| description.contains(&bare(choice))) {
-        let choices: Vec<String> = choices.iter().map(quoted).collect();
-        notes.push(match choices.as_slice() {
+        let quoted: Vec<String> = choices.iter().map(quoted).collect();
+        notes.push(match quoted.as_slice() {
             [one] => format!("Always {one}."),
             many => format!("One of {}.", many.join(", ")),
         });
     }
-    if let Some(default) = get("default")
+    if let Some(default) = get("default").filter(|default| choices.as_slice() != std::slice::from_ref(default))
         && !(description.to_lowercase().contains("default") && description.contains(&bare(&default)))
     {
         notes.push(format!("Default: {}.", quoted(&default)));
@@ -171,7 +167,7 @@ fn bare(value: &Value) -> String {
 }
 
 /// A value as nested Markdown bullets; a bare value as a line.
-fn bullets(value: &serde_json::Value) -> String {
+pub(super) fn bullets(value: &serde_json::Value) -> String {
     let mut out = String::new();
     write_bullets(value, 0, &mut out);
     out
@@ -221,123 +217,6 @@ fn write_bullets(value: &serde_json::Value, depth: usize, out: &mut String) {
     }
 }
 
-/// Arguments in whatever form catalogues have them, as rows: a map of names to descriptions or to objects, a list of names
-/// or of objects, names with commas between. Anything else gives no rows.
-fn rows(value: serde_json::Value) -> Vec<serde_json::Value> {
-    use serde_json::Value::{Array, Object, String as Text};
-    match value {
-        Object(map) => map.into_iter().map(|(name, value)| row(name, value)).collect(),
-        Array(items) => {
-            let row = |item| match item {
-                Text(name) if is_name(&name) => Some(row(name, serde_json::Value::Null)),
-                Object(mut map) => {
-                    let name = map.remove("name")?.as_str()?.to_owned();
-                    Some(row(name, Object(map)))
-                }
-                _ => None,
-            };
-            items.into_iter().map(row).collect::<Option<_>>().unwrap_or_default()
-        }
-        Text(text) => {
-            let names: Vec<&str> = text.split(',').map(str::trim).collect();
-            let all = names.iter().all(|name| is_name(name));
-            names.into_iter().filter(|_| all).map(|name| row(name.to_owned(), serde_json::Value::Null)).collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
-fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.len() < 60 && text.chars().all(|c| c.is_alphanumeric() || "_-.[]*$".contains(c))
-}
-
-/// A row of an argument, whose description may begin with `[REQUIRED]` and a type.
-fn row(name: String, value: serde_json::Value) -> serde_json::Value {
-    const TYPES: &[&str] = &["string", "integer", "number", "boolean", "object", "array", "list", "dict", "float", "int", "str", "bool", "file"];
-    let mut row = Map::new();
-    let mut description = None;
-    match value {
-        serde_json::Value::Null => {}
-        serde_json::Value::String(text) => description = Some(text),
-        serde_json::Value::Object(mut map) => {
-            for (key, names) in [("type", &["type", "data_type", "dataType"][..]), ("description", &["description", "desc"])] {
-                let found = names.iter().find_map(|name| map.get(*name).is_some_and(serde_json::Value::is_string).then(|| map.remove(*name)));
-                if let Some(serde_json::Value::String(text)) = found.flatten() {
-                    if key == "type" {
-                        row.insert("type".to_owned(), text.into());
-                    } else {
-                        description = Some(text);
-                    }
-                }
-            }
-            for (key, name) in [("required", "required"), ("default", "default"), ("enum", "enum"), ("example", "example")] {
-                if let Some(value) = map.remove(name)
-                    && (key != "required" || value == true)
-                    && (key != "enum" || value.is_array())
-                {
-                    row.insert(key.to_owned(), value);
-                }
-            }
-            map.retain(|key, value| key != "required" && !value.is_null());
-            if !map.is_empty() {
-                let rest = bullets(&serde_json::Value::Object(map));
-                description = Some(format!("{}\n{}", description.unwrap_or_default(), rest.trim_end()).trim_start().to_owned());
-            }
-        }
-        value => description = Some(value.to_string()),
-    }
-    if let Some(mut text) = description.map(|text| text.trim().to_owned()) {
-        if let Some(rest) = text.strip_prefix("[REQUIRED]") {
-            row.insert("required".to_owned(), true.into());
-            text = rest.trim_start().to_owned();
-        }
-        // `string: what it is`, `string (what it is)` and `string`.
-        let end = text.find([':', ' ']).unwrap_or(text.len());
-        if TYPES.contains(&&text[..end]) {
-            let rest = text[end..].trim_start();
-            let inside = rest.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
-            if let Some(rest) = rest.strip_prefix(':').or(inside).or(Some(rest).filter(|rest| rest.is_empty())) {
-                row.insert("type".to_owned(), text[..end].into());
-                text = rest.trim_start().to_owned();
-            }
-        }
-        for (word, required) in [("Required. ", true), ("Optional. ", false)] {
-            if let Some(rest) = text.strip_prefix(word) {
-                if required {
-                    row.insert("required".to_owned(), true.into());
-                }
-                text = rest.to_owned();
-            }
-        }
-        if !text.is_empty() {
-            row.insert("description".to_owned(), text.into());
-        }
-    }
-    row.insert("name".to_owned(), name.into());
-    row.insert("depth".to_owned(), 0.into());
-    serde_json::Value::Object(row)
-}
-
-/// Code in whatever form catalogues have it, as lines: a list of lines, parts by name, and lines after the first that all
-/// begin with one stray space.
-fn code(value: &serde_json::Value) -> String {
-    let text = match value {
-        serde_json::Value::String(text) => text.trim().to_owned(),
-        serde_json::Value::Array(lines) => lines.iter().map(|line| show(Serde(line.clone()))).collect::<Vec<_>>().join("\n"),
-        serde_json::Value::Object(parts) => {
-            let part = |(name, part): (&String, &serde_json::Value)| format!("# {}\n{}", line(Cow::Borrowed(name)), code(part));
-            parts.iter().map(part).collect::<Vec<_>>().join("\n\n")
-        }
-        value => value.to_string(),
-    };
-    // Some catalogues join lines by " \n ".
-    let mut indents = text.lines().skip(1).filter(|line| !line.trim().is_empty()).map(|line| line.len() - line.trim_start().len());
-    if text.contains("\n ") && indents.all(|indent| indent % 2 == 1) {
-        return text.lines().map(|line| line.strip_prefix(' ').unwrap_or(line)).collect::<Vec<_>>().join("\n");
-    }
-    text
-}
-
 /// A field's name as a heading: `env_requirements` as `Env requirements`.
 fn label(name: Cow<'_, str>) -> String {
     let words = name.replace(['_', '-'], " ");
@@ -353,10 +232,4 @@ fn fence(text: Cow<'_, str>, language: Option<Cow<'_, str>>) -> String {
     }
     let fence = "`".repeat((longest + 1).max(3));
     format!("{fence}{}\n{}\n{fence}", language.unwrap_or_default(), text.trim_end())
-}
-
-/// The fields of an API record that no template places by name.
-pub(super) fn others(fields: &Map<String, serde_json::Value>) -> Value {
-    let others = fields.iter().filter(|(name, _)| !PLACED.contains(&name.as_str()));
-    Value::from_pairs(others.map(|(name, value)| (name.as_str(), Value::from(Serde(value)))))
 }

@@ -5,6 +5,7 @@
 //! number of threads. In front of any document may stand what is known of it, with loss weight 0: metadata conditioning,
 //! after MeCo (Gao et al. 2025, arXiv 2501.01956).
 
+mod catalogue;
 mod chat_template;
 pub mod conversation;
 mod filters;

@@ -55,7 +55,11 @@ impl<'a> Request<'a> {
                 _ => {}
             }
         }
-        let schemes = fields.get("auth").and_then(|auth| auth.get(0)).and_then(|way| way.get("schemes")).and_then(Value::as_array);
+        let schemes = fields
+            .get("auth")
+            .and_then(|auth| auth.get(0))
+            .and_then(|way| way.get("schemes"))
+            .and_then(Value::as_array);
         for scheme in schemes.into_iter().flatten() {
             match (text(scheme, "kind").unwrap_or_default(), text(scheme, "name")) {
                 ("basic", _) => basic = true,
@@ -94,7 +98,8 @@ impl<'a> Request<'a> {
             Body::None => {}
             Body::Form(kind, pairs) => {
                 let flag = if kind.starts_with("multipart") { "-F" } else { "--data-urlencode" };
-                parts.extend(pairs.iter().map(|(name, value)| format!("{flag} {}", quoted(&format!("{name}={value}")))));
+                parts
+                    .extend(pairs.iter().map(|(name, value)| format!("{flag} {}", quoted(&format!("{name}={value}")))));
             }
             Body::Text(kind, text) => {
                 parts.push(format!("-H {}", quoted(&format!("Content-Type: {kind}"))));
@@ -125,7 +130,8 @@ impl<'a> Request<'a> {
         match &self.body {
             Body::None => {}
             Body::Form(kind, pairs) if !kind.starts_with("multipart") => {
-                let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
+                let pairs: Vec<String> =
+                    pairs.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
                 lines.extend([format!("Content-Type: {kind}"), String::new(), pairs.join("&")]);
             }
             Body::Text(kind, text) => lines.extend([format!("Content-Type: {kind}"), String::new(), text.clone()]),
@@ -137,7 +143,9 @@ impl<'a> Request<'a> {
 
 fn body(fields: &Map<String, Value>) -> Body<'_> {
     let Some(body) = fields.get("body") else { return Body::None };
-    let Some(kind) = body.get("types").and_then(|types| types.get(0)).and_then(Value::as_str) else { return Body::None };
+    let Some(kind) = body.get("types").and_then(|types| types.get(0)).and_then(Value::as_str) else {
+        return Body::None;
+    };
     let example = body.get("example");
     if kind == "application/x-www-form-urlencoded" || kind.starts_with("multipart") {
         let mut pairs = Vec::new();
@@ -173,7 +181,8 @@ fn shown(value: &Value) -> String {
 
 /// A parameter's example, default or first choice.
 fn known(parameter: &Value) -> Option<String> {
-    let value = parameter.get("example").or_else(|| parameter.get("default")).or_else(|| parameter.get("enum")?.get(0))?;
+    let value =
+        parameter.get("example").or_else(|| parameter.get("default")).or_else(|| parameter.get("enum")?.get(0))?;
     Some(shown(value)).filter(|text| !text.is_empty())
 }
 

@@ -8,7 +8,7 @@ use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
 use serde_json::Map;
 
-use super::{filters, request};
+use super::{catalogue, filters, request};
 use crate::document::RecordKind;
 
 /// Name and text of each built-in template.
@@ -118,14 +118,25 @@ impl Templates {
     }
 
     /// The text of a record, by the template that `choice` picks.
-    pub(super) fn render(&self, kind: RecordKind, choice: u64, fields: &Map<String, serde_json::Value>) -> Result<String, String> {
+    pub(super) fn render(
+        &self,
+        kind: RecordKind,
+        choice: u64,
+        fields: &Map<String, serde_json::Value>,
+    ) -> Result<String, String> {
         let names = self.names.get(&kind).map_or(&[][..], Vec::as_slice);
-        let at = choice.checked_rem(names.len() as u64).ok_or_else(|| "no template for this kind of record".to_owned())?;
+        let at =
+            choice.checked_rem(names.len() as u64).ok_or_else(|| "no template for this kind of record".to_owned())?;
         self.render_by(&names[usize::try_from(at).unwrap_or_default()], kind, fields)
     }
 
     /// The text of a record by the template called `name`.
-    pub(super) fn render_by(&self, name: &str, kind: RecordKind, fields: &Map<String, serde_json::Value>) -> Result<String, String> {
+    pub(super) fn render_by(
+        &self,
+        name: &str,
+        kind: RecordKind,
+        fields: &Map<String, serde_json::Value>,
+    ) -> Result<String, String> {
         let failed = |error: minijinja::Error| {
             let line = error.line().map(|line| format!(":{line}")).unwrap_or_default();
             format!("template {}{line}: {}", error.name().unwrap_or(name), reason(&error))
@@ -138,7 +149,7 @@ impl Templates {
                 context.insert(key, Value::from(text));
             }
         } else if kind == RecordKind::Api {
-            context.insert("others", filters::others(fields));
+            context.insert("others", catalogue::others(fields));
         }
         let text = tidy(&template.render(context).map_err(failed)?);
         if text.is_empty() { Err(format!("template {name}: nothing comes of it")) } else { Ok(text) }
@@ -165,7 +176,7 @@ fn environment() -> Environment<'static> {
 }
 
 /// The kind that a template's name says.
-fn kind(name: &str) -> Option<RecordKind> {
+pub(super) fn kind(name: &str) -> Option<RecordKind> {
     match name.strip_suffix(".j2")?.rsplit_once('.')?.1 {
         "operation" => Some(RecordKind::Operation),
         "function" => Some(RecordKind::Function),

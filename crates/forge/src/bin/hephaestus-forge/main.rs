@@ -223,8 +223,7 @@ fn read(args: &ReadArgs) -> anyhow::Result<ExitCode> {
         for document in unit.map_or_else(|bad| vec![Err(bad)], |unit| reader.documents(&unit)) {
             match document {
                 Ok(document) => {
-                    let (text, origin) =
-                        (renderer.render(&document).unwrap_or_default().text, document.origin);
+                    let (text, origin) = (renderer.render(&document).unwrap_or_default().text, document.origin);
                     serde_json::to_writer(&mut out, &serde_json::json!({ "text": text, "origin": origin }))?;
                     out.write_all(b"\n")?;
                 }

@@ -112,7 +112,11 @@ fn every_function_of_the_leaderboard_is_read() {
                 assert_eq!(fields(document)["name"], function["name"]);
                 let names = function["parameters"]["properties"].as_object().map_or(0, serde_json::Map::len);
                 let rows = fields(document).get("parameters").and_then(Value::as_array).cloned().unwrap_or_default();
-                assert_eq!(rows.iter().filter(|row| row["depth"] == 0 && row.get("name").is_some()).count(), names, "{function}");
+                assert_eq!(
+                    rows.iter().filter(|row| row["depth"] == 0 && row.get("name").is_some()).count(),
+                    names,
+                    "{function}"
+                );
             }
         }
     }

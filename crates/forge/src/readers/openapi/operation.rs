@@ -42,7 +42,8 @@ pub(super) struct Operation<'a> {
 
 impl<'a> Operation<'a> {
     pub(super) fn new(schemas: Schemas<'a>, place: Place<'a>, operation: &'a Value) -> Result<Self, String> {
-        let operation = operation.as_object().ok_or_else(|| "expected an object that describes an operation".to_owned())?;
+        let operation =
+            operation.as_object().ok_or_else(|| "expected an object that describes an operation".to_owned())?;
         Ok(Self { schemas, place, operation })
     }
 
@@ -66,14 +67,22 @@ impl<'a> Operation<'a> {
         set(&mut fields, "operation_id", id.clone().map(Value::String));
         self.describe(id.as_deref(), &mut fields);
         set(&mut fields, "tags", self.operation.get("tags").map(names));
-        set(&mut fields, "documentation", text(self.operation.get("externalDocs"), "url").map(|url| prose::cut(url, SHORT).into()));
-        for (key, is) in [("deprecated", self.operation.get("deprecated") == Some(&Value::Bool(true))), ("webhook", self.place.webhook)] {
+        set(
+            &mut fields,
+            "documentation",
+            text(self.operation.get("externalDocs"), "url").map(|url| prose::cut(url, SHORT).into()),
+        );
+        for (key, is) in [
+            ("deprecated", self.operation.get("deprecated") == Some(&Value::Bool(true))),
+            ("webhook", self.place.webhook),
+        ] {
             set(&mut fields, key, is.then_some(Value::Bool(true)));
         }
         set(&mut fields, "auth", Some(self.auth()));
         set(&mut fields, "parameters", Some(self.parameters()?));
-        set(&mut fields, "body", self.body()?);
-        set(&mut fields, "responses", Some(self.responses()?));
+        let body = self.body()?;
+        set(&mut fields, "responses", Some(self.responses(body.as_ref())?));
+        set(&mut fields, "body", body);
         set(&mut fields, "samples", Some(self.samples()));
         Ok(fields)
     }
@@ -87,12 +96,18 @@ impl<'a> Operation<'a> {
         let of_path = |key: &str| self.place.item.get(key).and_then(text);
         let summary = self.text("summary").or_else(|| of_path("summary"));
         let summary = summary.map(|text| prose::short(text, SHORT).split_whitespace().collect::<Vec<_>>().join(" "));
-        let description = self.text("description").or_else(|| of_path("description")).map(|text| prose::short(text, DESCRIPTION));
-        let short = summary.as_deref().map(|text| text.trim_end_matches('.')).filter(|text| !text.is_empty() && text.len() <= HEADING);
+        let description =
+            self.text("description").or_else(|| of_path("description")).map(|text| prose::short(text, DESCRIPTION));
+        let short = summary
+            .as_deref()
+            .map(|text| text.trim_end_matches('.'))
+            .filter(|text| !text.is_empty() && text.len() <= HEADING);
         let heading = match (short, id) {
             (Some(summary), _) => summary.to_owned(),
             (None, Some(id)) => worded(id),
-            (None, None) => format!("{} {}", self.place.method.to_ascii_uppercase(), prose::cut(self.place.path, HEADING)),
+            (None, None) => {
+                format!("{} {}", self.place.method.to_ascii_uppercase(), prose::cut(self.place.path, HEADING))
+            }
         };
         if let Some(summary) = &summary
             && short.is_none()
@@ -113,7 +128,12 @@ impl<'a> Operation<'a> {
         }
         let lists = [self.operation.get("servers"), self.place.item.get("servers"), self.place.root.get("servers")];
         let server = lists.into_iter().flatten().find_map(|list| list.get(0));
-        let mut base = server.and_then(|server| server.get("url")).and_then(text).unwrap_or_default().trim_end_matches('/').to_owned();
+        let mut base = server
+            .and_then(|server| server.get("url"))
+            .and_then(text)
+            .unwrap_or_default()
+            .trim_end_matches('/')
+            .to_owned();
         let variables = server.and_then(|server| server.get("variables")).and_then(Value::as_object);
         for (name, variable) in variables.into_iter().flatten().take(NAMES) {
             if let Some(value) = variable.get("default").and_then(plain)
@@ -133,9 +153,10 @@ impl<'a> Operation<'a> {
             let (mut texts, mut kinds) = (Vec::new(), Vec::new());
             for (name, scopes) in way.as_object()?.iter().take(NAMES) {
                 let scheme = schemes.and_then(|all| all.get(name)).and_then(|scheme| self.schemas.follow(scheme).ok());
-                let (text, kind, key) = scheme.map_or_else(|| (prose::cut(name, HEADING), "other", None), |scheme| described(scheme));
+                let (text, kind, key) = scheme.map_or_else(|| (prose::cut(name, HEADING), "other", None), described);
                 let scopes: Vec<_> = scopes.as_array().into_iter().flatten().filter_map(plain).take(NAMES).collect();
-                let scopes = if scopes.is_empty() { String::new() } else { format!(" with the scopes {}", scopes.join(", ")) };
+                let scopes =
+                    if scopes.is_empty() { String::new() } else { format!(" with the scopes {}", scopes.join(", ")) };
                 texts.push(format!("{text}{scopes}"));
                 kinds.push(match key {
                     Some(key) => json!({ "kind": kind, "name": key }),
@@ -158,10 +179,13 @@ impl<'a> Operation<'a> {
                 _ => return Err("parameters: expected a list".to_owned()),
             };
             for (at, parameter) in list.iter().enumerate().take(PARAMETERS) {
-                let parameter = self.schemas.follow(parameter).map_err(|reason| format!("parameters/{at}: {reason}"))?;
+                let parameter =
+                    self.schemas.follow(parameter).map_err(|reason| format!("parameters/{at}: {reason}"))?;
                 let key = |key: &str| {
                     let value = parameter.get(key).and_then(Value::as_str);
-                    value.ok_or_else(|| format!("parameters/{at}: it has no `{key}`: expected a parameter with `name` and `in`"))
+                    value.ok_or_else(|| {
+                        format!("parameters/{at}: it has no `{key}`: expected a parameter with `name` and `in`")
+                    })
                 };
                 let (name, place) = (key("name")?, key("in")?);
                 match found.iter_mut().find(|(other, its, _)| (*other, *its) == (name, place)) {
@@ -204,7 +228,7 @@ impl<'a> Operation<'a> {
         Ok(Some(Value::Object(fields)))
     }
 
-    fn responses(&self) -> Result<Value, String> {
+    fn responses(&self, body: Option<&Value>) -> Result<Value, String> {
         let responses = match self.operation.get("responses") {
             Some(Value::Object(responses)) => responses,
             None | Some(Value::Null) => return Ok(Value::Null),
@@ -216,9 +240,12 @@ impl<'a> Operation<'a> {
             let mut fields = Map::new();
             fields.insert("status".to_owned(), prose::cut(status, HEADING).into());
             fields.extend(self.content(response, Side::Response));
-            // Errors mostly look alike: what they look like is said once.
-            if list.iter().any(|other| other.get("rows") == fields.get("rows")) {
-                fields.remove("rows");
+            // What is sent comes back, and errors look alike: what they look like is said once.
+            let same =
+                |other: &Map<String, Value>| ["type", "rows"].iter().all(|key| other.get(*key) == fields.get(*key));
+            let before = list.iter().any(same) || body.and_then(Value::as_object).is_some_and(same);
+            if before && fields.remove("rows").is_some() {
+                fields.insert("repeated".to_owned(), true.into());
             }
             list.push(fields);
         }
@@ -242,7 +269,10 @@ impl<'a> Operation<'a> {
             return fields;
         };
         let rest = types.iter().copied().filter(|name| *name != first);
-        fields.insert("types".to_owned(), std::iter::once(first).chain(rest).map(|name| prose::cut(name, HEADING)).collect());
+        fields.insert(
+            "types".to_owned(),
+            std::iter::once(first).chain(rest).map(|name| prose::cut(name, HEADING)).collect(),
+        );
         let media = &content[first];
         if let Some(schema) = media.get("schema") {
             fields.insert("type".to_owned(), self.schemas.type_of(schema).into());
@@ -283,11 +313,17 @@ impl<'a> Operation<'a> {
         };
         for key in ["x-codeSamples", "x-code-samples"] {
             for sample in self.operation.get(key).and_then(Value::as_array).into_iter().flatten() {
-                push(sample.get("label").and_then(text), sample.get("lang").and_then(text).unwrap_or_default(), &sample["source"]);
+                push(
+                    sample.get("label").and_then(text),
+                    sample.get("lang").and_then(text).unwrap_or_default(),
+                    &sample["source"],
+                );
             }
         }
         let examples = self.operation.get("x-oaiMeta").and_then(|meta| meta.get("examples"));
-        let several = examples.and_then(Value::as_array).map_or_else(|| examples.into_iter().collect(), |list| list.iter().collect::<Vec<_>>());
+        let several = examples
+            .and_then(Value::as_array)
+            .map_or_else(|| examples.into_iter().collect(), |list| list.iter().collect::<Vec<_>>());
         for example in several {
             let title = example.get("title").and_then(text);
             for (language, code) in example.get("request").and_then(Value::as_object).into_iter().flatten() {
@@ -370,7 +406,12 @@ mod tests {
 
     #[test]
     fn an_operations_name_reads_as_words() {
-        for (id, words) in [("FetchAddressList", "Fetch address list"), ("pets_list-all", "Pets list all"), ("getV2", "Get v2"), ("", "")] {
+        for (id, words) in [
+            ("FetchAddressList", "Fetch address list"),
+            ("pets_list-all", "Pets list all"),
+            ("getV2", "Get v2"),
+            ("", ""),
+        ] {
             assert_eq!(worded(id), words);
         }
     }

@@ -11,6 +11,8 @@ use serde_json::{Map, Number, Value};
 
 /// Bytes that a byte of YAML may stand for.
 const EXPANSION: usize = 16;
+/// Brackets within brackets; what is read is 128 deep at most.
+const NESTED: usize = 1_000;
 /// Bytes that any file may stand for.
 const LEAST: usize = 1 << 20;
 
@@ -25,12 +27,31 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Value, String> {
     match text.trim_start().chars().next() {
         None => Err("empty: expected an OpenAPI document in JSON or YAML".to_owned()),
         Some('{' | '[') => serde_json::from_str(text).map_err(|error| format!("not JSON: {error}")),
+        Some(_) if nested(text) > NESTED => Err(format!("not YAML: brackets are nested more than {NESTED} deep")),
         Some(_) => {
             let left = Cell::new(text.len().saturating_mul(EXPANSION).saturating_add(LEAST));
             let seed = Bounded { left: &left };
             seed.deserialize(serde_yaml::Deserializer::from_str(text)).map_err(|error| format!("not YAML: {error}"))
         }
     }
+}
+
+/// How deep brackets are nested, at most: the YAML parser's time grows with the square of it, and it knows no bound until
+/// it has seen everything. Brackets within words do not count, as prose has them (`the range [0, 1)`).
+fn nested(text: &str) -> usize {
+    let (mut deepest, mut depth, mut starts) = (0, 0_usize, true);
+    for byte in text.bytes() {
+        match byte {
+            b'[' | b'{' if starts => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b' ' => {}
+            _ => starts = matches!(byte, b'\n' | b':' | b',' | b'-' | b'?'),
+        }
+    }
+    deepest
 }
 
 /// Builds a value while `left` bytes are left for it.
@@ -194,7 +215,10 @@ mod tests {
         assert_eq!(parse(b"{\n 'a'"), Err("not JSON: key must be a string at line 2 column 2".to_owned()));
         let deep = "[".repeat(100_000);
         assert!(parse(deep.as_bytes()).unwrap_err().contains("recursion limit exceeded"));
-        assert!(parse(format!("a: {deep}").as_bytes()).unwrap_err().starts_with("not YAML"));
+        let nested = parse(format!("a: {deep}").as_bytes());
+        assert_eq!(nested, Err("not YAML: brackets are nested more than 1000 deep".to_owned()));
+        let nested = parse(format!("a: {}", "[".repeat(900)).as_bytes());
+        assert!(nested.as_ref().is_err_and(|error| error.starts_with("not YAML")), "{nested:?}");
         assert!(parse(b"a: *nowhere").unwrap_err().contains("unknown anchor"));
     }
 }

@@ -83,7 +83,13 @@ impl Shared {
         }
     }
 
-    fn parameters(&self, operation: &mut Map<String, Value>, of_path: Option<&Value>, consumes: Option<&Value>, left: &mut usize) {
+    fn parameters(
+        &self,
+        operation: &mut Map<String, Value>,
+        of_path: Option<&Value>,
+        consumes: Option<&Value>,
+        left: &mut usize,
+    ) {
         let own = operation.get("parameters");
         if own.is_some_and(|own| !own.is_array()) {
             return;
@@ -97,7 +103,8 @@ impl Shared {
             let needed = parameter.get("required") == Some(&Value::Bool(true));
             match parameter.get("in").and_then(Value::as_str) {
                 Some("body") => {
-                    let mut content = json!({ "required": needed, "content": media(consumes, parameter.get("schema"), None) });
+                    let mut content =
+                        json!({ "required": needed, "content": media(consumes, parameter.get("schema"), None) });
                     if let Some(text) = parameter.get("description") {
                         content["description"] = text.clone();
                     }

@@ -140,7 +140,8 @@ fn null_is_a_switch_in_3_0_and_a_type_in_3_1() {
 fn what_stands_beside_a_reference_counts_since_3_1() {
     let schema = json!({ "properties": { "a": { "$ref": "#/components/schemas/A", "description": "mine" } } });
     let schemas = json!({ "A": { "type": "string", "description": "its" } });
-    let said = |version: &str| only(&answering(version, &schema, &schemas))["responses"][0]["rows"][0]["description"].clone();
+    let said =
+        |version: &str| only(&answering(version, &schema, &schemas))["responses"][0]["rows"][0]["description"].clone();
     assert_eq!(said("3.0.3"), "its");
     assert_eq!(said("3.1.0"), "mine");
 }
@@ -151,8 +152,14 @@ fn exclusive_bounds_are_switches_in_3_0_and_numbers_in_3_1() {
         let spec = answering(version, &json!({ "properties": { "a": schema } }), &json!({}));
         only(&spec)["responses"][0]["rows"][0]["limits"].clone()
     };
-    assert_eq!(limits("3.0.3", json!({ "type": "integer", "minimum": 1, "exclusiveMinimum": true, "maximum": 9 })), "above 1, at most 9");
-    assert_eq!(limits("3.1.0", json!({ "type": "integer", "exclusiveMinimum": 1, "maximum": 9 })), "above 1, at most 9");
+    assert_eq!(
+        limits("3.0.3", json!({ "type": "integer", "minimum": 1, "exclusiveMinimum": true, "maximum": 9 })),
+        "above 1, at most 9"
+    );
+    assert_eq!(
+        limits("3.1.0", json!({ "type": "integer", "exclusiveMinimum": 1, "maximum": 9 })),
+        "above 1, at most 9"
+    );
 }
 
 #[test]
@@ -164,7 +171,10 @@ fn what_refers_to_itself_is_outlined_once() {
     } } });
     let spec = answering("3.0.3", &json!({ "$ref": "#/components/schemas/Node" }), &schemas);
     let row = |name: &str, kind: &str| (name.to_owned(), kind.to_owned());
-    assert_eq!(rows(&spec), [row("value", "string"), row("next", "Node object"), row("children", "array of Node objects")]);
+    assert_eq!(
+        rows(&spec),
+        [row("value", "string"), row("next", "Node object"), row("children", "array of Node objects")]
+    );
     for circle in [
         json!({ "A": { "$ref": "#/components/schemas/A" } }),
         json!({ "A": { "$ref": "#/components/schemas/B" }, "B": { "$ref": "#/components/schemas/A" } }),
@@ -187,7 +197,14 @@ fn parts_and_alternatives_of_a_schema_are_put_together() {
     let schema = json!({ "properties": { "pet": { "oneOf": [{ "$ref": "#/components/schemas/Cat" }, { "$ref": "#/components/schemas/Dog" }] } } });
     let fields = only(&answering("3.0.3", &schema, &schemas));
     let rows = fields["responses"][0]["rows"].as_array().unwrap();
-    let row = |row: &Value| format!("{}{} {}", "  ".repeat(usize::try_from(row["depth"].as_u64().unwrap()).unwrap()), row["name"], row["type"]);
+    let row = |row: &Value| {
+        format!(
+            "{}{} {}",
+            "  ".repeat(usize::try_from(row["depth"].as_u64().unwrap()).unwrap()),
+            row["name"],
+            row["type"]
+        )
+    };
     let rows: Vec<String> = rows.iter().map(row).collect();
     insta::assert_snapshot!(rows.join("\n"), @r#"
     "pet" "Cat or Dog"
@@ -205,7 +222,10 @@ fn a_schema_that_expands_exponentially_costs_no_more_than_any_other() {
     for level in 0..60 {
         let next = json!({ "$ref": format!("#/components/schemas/L{}", level + 1) });
         let both = json!({ "a": next, "b": { "allOf": [next, next] }, "c": { "oneOf": [next, next, { "properties": { "d": next } }] } });
-        schemas.insert(format!("L{level}"), json!({ "properties": both, "anyOf": [next, next, next], "allOf": [next, next] }));
+        schemas.insert(
+            format!("L{level}"),
+            json!({ "properties": both, "anyOf": [next, next, next], "allOf": [next, next] }),
+        );
     }
     let spec = answering("3.1.0", &json!({ "$ref": "#/components/schemas/L0" }), &Value::Object(schemas));
     let out = read(spec.to_string().as_bytes());
@@ -229,8 +249,13 @@ fn references_one_after_the_other_in_their_thousands_do_not_overflow_the_stack()
 #[test]
 fn a_file_that_expands_to_many_times_its_size_is_left_where_it_does() {
     let text = "word ".repeat(200);
-    let properties: Map<String, Value> = (0..80).map(|at| (format!("p{at}"), json!({ "type": "string", "description": text }))).collect();
-    let mut spec = answering("3.1.0", &json!({ "$ref": "#/components/schemas/Big" }), &json!({ "Big": { "properties": properties } }));
+    let properties: Map<String, Value> =
+        (0..80).map(|at| (format!("p{at}"), json!({ "type": "string", "description": text }))).collect();
+    let mut spec = answering(
+        "3.1.0",
+        &json!({ "$ref": "#/components/schemas/Big" }),
+        &json!({ "Big": { "properties": properties } }),
+    );
     let get = spec["paths"]["/x"]["get"].clone();
     let paths: Map<String, Value> = (0..3_000).map(|at| (format!("/x{at}"), json!({ "get": get }))).collect();
     spec["paths"] = Value::Object(paths);
@@ -291,7 +316,7 @@ fn swagger_2_reads_as_openapi_3() {
     assert_eq!(post["auth"][0]["text"], "HTTP basic authentication");
     assert_eq!(post["parameters"][0]["limits"], "at most 9");
     let rows = json!([{ "type": "string", "name": "name", "depth": 0 }]);
-    assert_eq!((&post["body"]["rows"], &post["responses"][0]["rows"]), (&rows, &rows));
+    assert_eq!((&post["body"]["rows"], &post["responses"][0]["repeated"]), (&rows, &json!(true)));
     assert_eq!(post["responses"][0]["example"], json!({ "name": "Rex" }));
     assert_eq!(put["body"]["types"], json!(["application/x-www-form-urlencoded"]));
     assert_eq!(put["body"]["rows"][0]["required"], true);
@@ -301,7 +326,10 @@ fn swagger_2_reads_as_openapi_3() {
 fn webhooks_are_operations_too() {
     let spec = json!({ "openapi": "3.1.0", "webhooks": { "paid": { "post": { "summary": "Somebody paid" } } } });
     let fields = only(&spec);
-    assert_eq!((&fields["webhook"], &fields["heading"], fields.get("url")), (&json!(true), &json!("Somebody paid"), None));
+    assert_eq!(
+        (&fields["webhook"], &fields["heading"], fields.get("url")),
+        (&json!(true), &json!("Somebody paid"), None)
+    );
 }
 
 #[test]
@@ -336,24 +364,96 @@ for path in sorted(pathlib.Path(sys.argv[1]).rglob("*.*")):
 /// JSON with the keys that the reader looks for, anywhere.
 fn hostile() -> impl Strategy<Value = Value> {
     let key = prop::sample::select(vec![
-        "$ref", "paths", "/x", "get", "post", "parameters", "name", "in", "schema", "type", "items", "properties", "allOf", "oneOf", "anyOf",
-        "enum", "default", "example", "examples", "content", "application/json", "requestBody", "responses", "200", "security",
-        "servers", "url", "variables", "components", "schemas", "securitySchemes", "required", "tags", "summary", "x-oaiMeta", "description",
-        "swagger", "openapi", "definitions", "additionalProperties", "minimum", "format", "const", "webhooks", "host", "consumes", "produces",
+        "$ref",
+        "paths",
+        "/x",
+        "get",
+        "post",
+        "parameters",
+        "name",
+        "in",
+        "schema",
+        "type",
+        "items",
+        "properties",
+        "allOf",
+        "oneOf",
+        "anyOf",
+        "enum",
+        "default",
+        "example",
+        "examples",
+        "content",
+        "application/json",
+        "requestBody",
+        "responses",
+        "200",
+        "security",
+        "servers",
+        "url",
+        "variables",
+        "components",
+        "schemas",
+        "securitySchemes",
+        "required",
+        "tags",
+        "summary",
+        "x-oaiMeta",
+        "description",
+        "swagger",
+        "openapi",
+        "definitions",
+        "additionalProperties",
+        "minimum",
+        "format",
+        "const",
+        "webhooks",
+        "host",
+        "consumes",
+        "produces",
     ]);
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
         any::<f64>().prop_map(|number| json!(number)),
         "\\PC{0,8}".prop_map(Value::from),
-        prop::sample::select(vec!["#", "#/", "#/paths/~1x/get", "#/components/schemas/a", "3.1.0", "2.0", "object", "array", "body", "formData", "<b>é"]).prop_map(Value::from),
+        prop::sample::select(vec![
+            "#",
+            "#/",
+            "#/paths/~1x/get",
+            "#/components/schemas/a",
+            "3.1.0",
+            "2.0",
+            "object",
+            "array",
+            "body",
+            "formData",
+            "<b>é"
+        ])
+        .prop_map(Value::from),
     ];
     leaf.prop_recursive(8, 120, 8, move |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..6).prop_map(Value::Array),
-            prop::collection::vec((key.clone(), inner), 0..8).prop_map(|pairs| pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
+            prop::collection::vec((key.clone(), inner), 0..8)
+                .prop_map(|pairs| pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
         ]
     })
+}
+
+/// Every value inside a value that holds no other.
+fn nodes(value: &mut Value) -> Vec<&mut Value> {
+    let bare = match &*value {
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        _ => true,
+    };
+    match value {
+        value if bare => vec![value],
+        Value::Array(items) => items.iter_mut().flat_map(nodes).collect(),
+        Value::Object(map) => map.values_mut().flat_map(nodes).collect(),
+        _ => Vec::new(),
+    }
 }
 
 proptest! {
@@ -363,6 +463,28 @@ proptest! {
         if let Some(map) = spec.as_object_mut() {
             map.insert(if old { "swagger" } else { "openapi" }.to_owned(), if old { "2.0" } else { "3.1.0" }.into());
             map.insert("paths".to_owned(), json!({ "/x": item, "/y": { "get": item, "post": { "responses": { "200": { "schema": schema, "content": { "a": { "schema": schema } } } } } } }));
+        }
+        let renderer = crate::render::Renderer::plain();
+        for document in read(spec.to_string().as_bytes()).into_iter().flatten() {
+            prop_assert!(renderer.render(&document).is_ok());
+        }
+    }
+
+    #[test]
+    fn no_change_to_a_specification_makes_the_reader_panic(changes in prop::collection::vec((any::<usize>(), hostile()), 1..5)) {
+        let properties = json!({ "id": { "type": "integer", "minimum": 1, "example": 3 }, "next": { "$ref": "#/components/schemas/Pet" } });
+        let mut spec = answering("3.1.0", &json!({ "$ref": "#/components/schemas/Pet" }), &json!({ "Pet": { "type": "object", "properties": properties, "required": ["id"] } }));
+        spec["paths"]["/x"]["post"] = json!({
+            "operationId": "addPet", "parameters": [{ "name": "q", "in": "query", "schema": { "enum": ["a"] } }], "security": [{ "key": ["scope"] }],
+            "requestBody": { "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Pet" }, "example": { "id": 1 } } } },
+            "x-oaiMeta": { "examples": [{ "title": "t", "request": { "curl": "curl" }, "response": "{}" }] },
+        });
+        for (at, value) in changes {
+            let mut nodes = nodes(&mut spec);
+            let count = nodes.len();
+            if let Some(node) = nodes.get_mut(at % count.max(1)) {
+                **node = value;
+            }
         }
         let renderer = crate::render::Renderer::plain();
         for document in read(spec.to_string().as_bytes()).into_iter().flatten() {
