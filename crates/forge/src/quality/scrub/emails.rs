@@ -40,8 +40,11 @@ fn address(text: &str, at: usize, from: usize) -> Option<std::ops::Range<usize>>
     if !(1..=64).contains(&width) || name.ends_with(b".") || !name.iter().any(u8::is_ascii_alphanumeric) {
         return None;
     }
-    // `ssh://git@host` names an account, and so does `git@host:project`.
-    let in_url = text[..start].ends_with("://");
+    // `ssh://git@host` and `https://user:word@host` name an account, and so does `git@host:project`.
+    let head = &text[text.floor_char_boundary(start.saturating_sub(128))..start];
+    let user = head.rfind("://").map(|scheme| &head[scheme + 3..]);
+    let in_url =
+        user.is_some_and(|user| !user.contains(|char: char| char.is_whitespace() || "/?#@\"'<>".contains(char)));
     let host = bytes[at + 1..].iter().take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'));
     let domain = domain(&text[at + 1..at + 1 + host.take(255).count()])?;
     let end = at + 1 + domain.len();
@@ -79,7 +82,7 @@ fn top_level(label: &str) -> bool {
 }
 
 /// Names that RFC 2606 and RFC 6761 set aside: nobody's.
-fn reserved(domain: &str) -> bool {
+pub(super) fn reserved(domain: &str) -> bool {
     let domain = domain.to_ascii_lowercase();
     ["example.com", "example.net", "example.org", "example", "test", "invalid", "localhost"]
         .into_iter()

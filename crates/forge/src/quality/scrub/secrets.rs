@@ -8,6 +8,7 @@ use std::ops::Range;
 use aho_corasick::AhoCorasick;
 use regex::Regex;
 
+use super::emails::reserved;
 use super::{Found, Kind, ScrubberError, taken};
 
 /// Prefixes, the form that follows from the prefix on, and what it is.
@@ -163,7 +164,10 @@ impl Finder {
         let named = word.contains("pass") || word.contains("secret") || word.contains("token") || word.contains("pwd");
         let same = word.bytes().all(|byte| Some(byte) == word.bytes().next());
         let range = start + password.start()..start + password.end();
-        (!named && !same && !word.starts_with('%') && !stands_for_one(&word))
+        let host = window(text, range.end + 1, 256);
+        let host =
+            host.split(|char: char| !char.is_ascii_alphanumeric() && !matches!(char, '.' | '-')).next().unwrap_or("");
+        (!named && !same && !reserved(host) && !word.starts_with('%') && !stands_for_one(&word))
             .then_some(Found { range, kind: Kind::Password })
     }
 

@@ -81,8 +81,9 @@ fn a_password_in_a_url_goes_and_what_stands_for_one_stays() {
         "redis://cache:<PASSWORD>@10.0.0.5:6379/0 and postgres://u:<PASSWORD>@db.local/x"
     );
     stays(
-        "postgres://user:password@host/db, http://{user}:{pass}@host, amqp://u:%s@h, https://a.b:8080/@me, ftp://u:***@h",
+        "postgres://user:password@db.corp.io/db, https://me@corp.io/, http://{user}:{pass}@host, amqp://u:%s@h, https://a.b:8080/@me, ftp://u:***@h",
     );
+    stays("new URL('https://abc:xyz9@example.com')");
     stays("git clone ssh://git@github.com/a/b && git clone git@github.com:a/b");
 }
 
