@@ -20,7 +20,7 @@ use crate::recipe::Input;
 /// The keys of a path item that are operations.
 const METHODS: &[&str] = &["get", "put", "post", "delete", "options", "head", "patch", "trace", "query"];
 /// Steps of work that a byte of the file may cause.
-const WORK: u64 = 64;
+const WORK: u64 = 16;
 /// Steps of work that any file may cause.
 const LEAST_WORK: u64 = 20_000_000;
 /// Bytes of documents that a byte of the file may become.

@@ -76,10 +76,10 @@ impl<'a> View<'a> {
         order.into_iter().map(|name| (name, last[name])).collect()
     }
 
-    /// How many properties and alternatives it names.
+    /// How many properties, alternatives and choices it names.
     fn width(&self) -> usize {
         let count = |value: &Value| value.as_object().map_or(0, Map::len) + value.as_array().map_or(0, Vec::len);
-        let keys = ["properties", "required", "oneOf", "anyOf"];
+        let keys = ["properties", "required", "oneOf", "anyOf", "enum"];
         self.layers.iter().flat_map(|layer| keys.iter().filter_map(|key| layer.get(*key))).map(count).sum()
     }
 
@@ -142,7 +142,8 @@ impl<'a> Schemas<'a> {
         if self.spend(1) {
             self.layer(schema, &mut view, true, 0);
         }
-        self.spend(view.layers.len());
+        // What follows goes through its lists a few times.
+        self.spend(view.layers.len() + view.width());
         view
     }
 
@@ -168,6 +169,7 @@ impl<'a> Schemas<'a> {
                 }
                 return;
             };
+            self.spend(reference.len() / 16);
             if outermost {
                 view.pointer = Some(reference);
             }

@@ -71,7 +71,8 @@ pub struct Renderer {
 }
 
 impl Renderer {
-    /// A renderer for the documents of the source called `source`; `tokenizer` is the folder with the tokenizer's files.
+    /// A renderer for the documents of the source called `source`; `tokenizer` is the folder with the tokenizer's files,
+    /// whose chat template is that of conversations.
     ///
     /// # Errors
     /// A folder of templates that cannot be read, or a template that is broken, with its file and line.

@@ -235,7 +235,7 @@ impl<'a> Operation<'a> {
             Some(_) => return Err("responses: expected an object of responses by status".to_owned()),
         };
         let mut list: Vec<Map<String, Value>> = Vec::new();
-        for (status, response) in responses.iter().filter(|(status, _)| !status.starts_with("x-")).take(RESPONSES) {
+        for (status, response) in responses.iter().take(RESPONSES).filter(|(status, _)| !status.starts_with("x-")) {
             let response = self.schemas.follow(response).map_err(|reason| format!("responses/{status}: {reason}"))?;
             let mut fields = Map::new();
             fields.insert("status".to_owned(), prose::cut(status, HEADING).into());
@@ -292,7 +292,9 @@ impl<'a> Operation<'a> {
         let holder = self.schemas.follow(holder).ok()?;
         let listed = || match holder.get("examples")? {
             Value::Array(list) => list.first(),
-            Value::Object(map) => map.values().find_map(|example| self.schemas.follow(example).ok()?.get("value")),
+            Value::Object(map) => {
+                map.values().take(NAMES).find_map(|example| self.schemas.follow(example).ok()?.get("value"))
+            }
             _ => None,
         };
         holder.get("example").or_else(listed).and_then(example::short)
@@ -312,7 +314,7 @@ impl<'a> Operation<'a> {
             }
         };
         for key in ["x-codeSamples", "x-code-samples"] {
-            for sample in self.operation.get(key).and_then(Value::as_array).into_iter().flatten() {
+            for sample in self.operation.get(key).and_then(Value::as_array).into_iter().flatten().take(NAMES) {
                 push(
                     sample.get("label").and_then(text),
                     sample.get("lang").and_then(text).unwrap_or_default(),
@@ -324,9 +326,10 @@ impl<'a> Operation<'a> {
         let several = examples
             .and_then(Value::as_array)
             .map_or_else(|| examples.into_iter().collect(), |list| list.iter().collect::<Vec<_>>());
-        for example in several {
+        for example in several.into_iter().take(NAMES) {
             let title = example.get("title").and_then(text);
-            for (language, code) in example.get("request").and_then(Value::as_object).into_iter().flatten() {
+            for (language, code) in example.get("request").and_then(Value::as_object).into_iter().flatten().take(NAMES)
+            {
                 if ["curl", "python", "javascript", "node.js"].contains(&language.as_str()) {
                     let language = if language == "node.js" { "javascript" } else { language };
                     push(title, if language == "curl" { "bash" } else { language }, code);
@@ -354,7 +357,7 @@ fn plain(value: &Value) -> Option<String> {
 }
 
 fn names(list: &Value) -> Value {
-    list.as_array().into_iter().flatten().filter_map(plain).take(NAMES).collect()
+    list.as_array().into_iter().flatten().take(NAMES).filter_map(plain).collect()
 }
 
 /// A security scheme: in words, its kind, and the header, query parameter or cookie it goes by.

@@ -205,6 +205,7 @@ mod tests {
         let error = parse(bomb.as_bytes()).unwrap_err();
         assert!(error.contains("expand") || error.contains("repetition"), "{error}");
         let long = format!("a: &a '{}'\nb: [{}]\n", "x".repeat(60_000), "*a, ".repeat(1_000));
+        assert!(parse(b"a: &x [*x]").is_err());
         assert!(parse(long.as_bytes()).unwrap_err().contains("its aliases expand to many times"));
     }
 

@@ -55,7 +55,7 @@ impl<'a> Outline<'a> {
         {
             return;
         }
-        if !self.schemas.spend(view.width()) {
+        if !self.schemas.spend(1) {
             self.full = true;
             return;
         }
