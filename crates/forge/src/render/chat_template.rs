@@ -172,11 +172,18 @@ impl Tails<'_> {
             return messages[0].calls.is_empty().then(|| marked.marks[first].text);
         }
         let tail = self.render(at, true)?;
-        let found = between.starts_with(&tail).then(|| text + self.template.marks.plain_len(&tail));
-        if !tail.is_empty() {
-            self.before.insert(kind, tail);
+        if between.starts_with(&tail) {
+            let found = text + self.template.marks.plain_len(&tail);
+            if !tail.is_empty() {
+                self.before.insert(kind, tail);
+            }
+            return Some(found);
         }
-        found
+        // Templates of reasoning models open a thought for the model that they do not keep in a conversation: what both
+        // write of the heading is the heading, if it is more than the end of the turn before.
+        let ended = self.render(at, false)?;
+        let heading = self.template.marks.agreed(between, &tail);
+        (heading.len() > ended.len()).then(|| text + self.template.marks.plain_len(heading))
     }
 
     /// Where the turn of the message `at` ends in the text, whose last mark is `last`.
@@ -190,12 +197,15 @@ impl Tails<'_> {
             Some(tail) => tail.to_owned(),
             None => self.render(at + 1, false)?,
         };
-        if !between.starts_with(&tail) {
+        let whole = between.starts_with(&tail);
+        // Some templates end the last turn with one token more, or another one.
+        let ending = if whole { &tail } else { self.template.marks.agreed(between, &tail) };
+        if ending.is_empty() && !whole && !only_said {
             return None;
         }
-        let learned = self.template.marks.through_last_special(&tail);
+        let learned = self.template.marks.through_last_special(ending);
         let found = text + self.template.marks.plain_len(learned);
-        if only_said && !tail.is_empty() {
+        if whole && only_said && !tail.is_empty() {
             self.after = Some(tail);
         }
         Some(found)
