@@ -109,13 +109,8 @@ impl ChatTemplate {
                 }
                 return Err(format!("the chat template writes nothing of the calls of message {at}"));
             };
-            let lost = |what: &str| {
-                format!(
-                    "the chat template writes the {what} of message {at} otherwise when others follow; use `template: builtin` here"
-                )
-            };
-            let start = tails.start(marked, span.0, at, messages).ok_or_else(|| lost("beginning"))?;
-            let end = tails.end(marked, span.1, at, messages).ok_or_else(|| lost("end"))?;
+            let start = tails.start(marked, span.0, at, messages).ok_or_else(|| tails.lost("beginning", at))?;
+            let end = tails.end(marked, span.1, at, messages).ok_or_else(|| tails.lost("end", at))?;
             runs.push((start, end, weight));
         }
         Ok(runs)
@@ -209,6 +204,17 @@ impl Tails<'_> {
             self.after = Some(tail);
         }
         Some(found)
+    }
+
+    /// Why a turn's beginning or end was not found.
+    fn lost(&self, what: &str, at: usize) -> String {
+        if self.rendered > RENDERED {
+            return "is too long for its turns to be found in what the chat template writes; use `template: builtin` here"
+                .to_owned();
+        }
+        format!(
+            "the chat template writes the {what} of message {at} otherwise when others follow; use `template: builtin` here"
+        )
     }
 
     /// Behind the last mark of the first `count` messages.
