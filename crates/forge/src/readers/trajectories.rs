@@ -1,7 +1,7 @@
 //! Conversations with tools, in the forms that people publish them in.
 //!
 //! Each form becomes the same [`Conversation`]: thoughts are what an assistant's turn says, actions are its calls,
-//! observations are tools' turns. Results are then [paired](pairing) with the calls they answer, and what ended in an
+//! observations are tools' turns. Results are then paired with the calls they answer, and what ended in an
 //! error is marked as failed, so that rendering may leave it unlearned.
 
 mod failure;

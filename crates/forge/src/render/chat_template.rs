@@ -109,13 +109,8 @@ impl ChatTemplate {
                 }
                 return Err(format!("the chat template writes nothing of the calls of message {at}"));
             };
-            let lost = |what: &str| {
-                format!(
-                    "the chat template writes the {what} of message {at} otherwise when others follow; use `template: builtin` here"
-                )
-            };
-            let start = tails.start(marked, span.0, at, messages).ok_or_else(|| lost("beginning"))?;
-            let end = tails.end(marked, span.1, at, messages).ok_or_else(|| lost("end"))?;
+            let start = tails.start(marked, span.0, at, messages).ok_or_else(|| tails.lost("beginning", at))?;
+            let end = tails.end(marked, span.1, at, messages).ok_or_else(|| tails.lost("end", at))?;
             runs.push((start, end, weight));
         }
         Ok(runs)
@@ -172,11 +167,18 @@ impl Tails<'_> {
             return messages[0].calls.is_empty().then(|| marked.marks[first].text);
         }
         let tail = self.render(at, true)?;
-        let found = between.starts_with(&tail).then(|| text + self.template.marks.plain_len(&tail));
-        if !tail.is_empty() {
-            self.before.insert(kind, tail);
+        if between.starts_with(&tail) {
+            let found = text + self.template.marks.plain_len(&tail);
+            if !tail.is_empty() {
+                self.before.insert(kind, tail);
+            }
+            return Some(found);
         }
-        found
+        // Templates of reasoning models open a thought for the model that they do not keep in a conversation: what both
+        // write of the heading is the heading, if it is more than the end of the turn before.
+        let ended = self.render(at, false)?;
+        let heading = self.template.marks.agreed(between, &tail);
+        (heading.len() > ended.len()).then(|| text + self.template.marks.plain_len(heading))
     }
 
     /// Where the turn of the message `at` ends in the text, whose last mark is `last`.
@@ -190,15 +192,29 @@ impl Tails<'_> {
             Some(tail) => tail.to_owned(),
             None => self.render(at + 1, false)?,
         };
-        if !between.starts_with(&tail) {
+        let whole = between.starts_with(&tail);
+        // Some templates end the last turn with one token more, or another one.
+        let ending = if whole { &tail } else { self.template.marks.agreed(between, &tail) };
+        if ending.is_empty() && !whole && !only_said {
             return None;
         }
-        let learned = self.template.marks.through_last_special(&tail);
+        let learned = self.template.marks.through_last_special(ending);
         let found = text + self.template.marks.plain_len(learned);
-        if only_said && !tail.is_empty() {
+        if whole && only_said && !tail.is_empty() {
             self.after = Some(tail);
         }
         Some(found)
+    }
+
+    /// Why a turn's beginning or end was not found.
+    fn lost(&self, what: &str, at: usize) -> String {
+        if self.rendered > RENDERED {
+            return "is too long for its turns to be found in what the chat template writes; use `template: builtin` here"
+                .to_owned();
+        }
+        format!(
+            "the chat template writes the {what} of message {at} otherwise when others follow; use `template: builtin` here"
+        )
     }
 
     /// Behind the last mark of the first `count` messages.

@@ -16,7 +16,7 @@
 //! Result: {"name": "Mia"}
 //! ```
 //!
-//! The other choice is the chat template of the tokenizer's folder, [exactly as Hugging Face runs it](super::chat_template).
+//! The other choice is the chat template of the tokenizer's folder, run exactly as Hugging Face runs it.
 
 use std::path::{Path, PathBuf};
 

@@ -75,7 +75,7 @@ fn exception(text: &str) -> bool {
 /// `HTTP/1.1 404 …`, `404 Not Found`, `503 Server Error: …`.
 fn status(text: &str) -> bool {
     let (named, rest) = match text.strip_prefix("HTTP") {
-        Some(rest) => (true, rest.trim_start_matches(|c: char| c == '/' || c == '.' || c == ' ' || c == ':')),
+        Some(rest) => (true, rest.trim_start_matches(['/', '.', ' ', ':'])),
         None => (false, text),
     };
     // The version, where there is one, is before the status.

@@ -20,8 +20,26 @@ fn role(from: &str) -> Option<(Role, bool)> {
     })
 }
 
-/// The turns of a record, with what else it holds.
-pub(super) fn turns(value: Value) -> Result<(Vec<(Role, bool, String)>, Map<String, Value>, String), String> {
+/// The turns of a record.
+pub(super) struct Turns {
+    /// In order.
+    pub(super) turns: Vec<Turn>,
+    /// What else the record holds.
+    pub(super) record: Map<String, Value>,
+    /// The JSON pointer of the list of turns.
+    pub(super) pointer: String,
+}
+
+/// One turn.
+pub(super) struct Turn {
+    pub(super) role: Role,
+    /// Whether it is nothing but calls.
+    calls: bool,
+    pub(super) said: String,
+}
+
+/// The turns of a record, or of the bare list of them.
+pub(super) fn turns(value: Value) -> Result<Turns, String> {
     let (list, record, pointer) = match value {
         Value::Array(list) => (list, Map::new(), String::new()),
         Value::Object(mut record) => {
@@ -44,7 +62,7 @@ pub(super) fn turns(value: Value) -> Result<(Vec<(Role, bool, String)>, Map<Stri
         let Some(from) = turn.get("from").and_then(Value::as_str) else {
             return Err(wrong(format!("has {}; expected a `from` that is a string", keys(&turn))));
         };
-        let Some((role, call)) = role(from) else {
+        let Some((role, calls)) = role(from) else {
             let from = clipped(from, 40);
             return Err(wrong(format!(
                 "`from` is `{from}`; expected system, human, gpt, function_call or observation"
@@ -55,17 +73,17 @@ pub(super) fn turns(value: Value) -> Result<(Vec<(Role, bool, String)>, Map<Stri
             None | Some(Value::Null) => return Err(wrong("has no `value`".to_owned())),
             Some(other) => other.to_string(),
         };
-        turns.push((role, call, said));
+        turns.push(Turn { role, calls, said });
     }
-    Ok((turns, record, pointer))
+    Ok(Turns { turns, record, pointer })
 }
 
 /// A conversation from a record, or from the bare list of its turns.
 pub(super) fn conversation(value: Value) -> Result<Conversation, String> {
-    let (turns, mut record, pointer) = turns(value)?;
+    let Turns { turns, mut record, pointer } = turns(value)?;
     let mut messages = Vec::with_capacity(turns.len() + 1);
-    for (at, (role, call, said)) in turns.into_iter().enumerate() {
-        match (role, call) {
+    for (at, Turn { role, calls: only_calls, said }) in turns.into_iter().enumerate() {
+        match (role, only_calls) {
             (Role::Assistant, true) => {
                 let calls = calls(&said).map_err(|reason| format!("{pointer}/{at}: {reason}"))?;
                 messages.push(assistant(String::new(), calls));

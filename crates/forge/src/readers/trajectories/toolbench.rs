@@ -21,9 +21,9 @@ pub(super) fn looks_like(turns: &[Value]) -> bool {
 
 /// A conversation from a record. The list of APIs moves from the system prompt to the conversation's tools.
 pub(super) fn conversation(value: Value) -> Result<Conversation, String> {
-    let (turns, record, pointer) = sharegpt::turns(value)?;
+    let sharegpt::Turns { turns, record, pointer } = sharegpt::turns(value)?;
     let mut conversation = Conversation { fields: fields(record), ..Conversation::default() };
-    for (role, _, said) in turns {
+    for sharegpt::Turn { role, said, .. } in turns {
         conversation.messages.push(match role {
             Role::Assistant => react::turn(&said),
             Role::System => {

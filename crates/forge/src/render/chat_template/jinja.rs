@@ -48,7 +48,8 @@ impl Templates {
         };
         let mut environment = environment().map_err(|error| refused(&without, &error))?;
         for (name, source) in sources {
-            let source = without_generation(source);
+            // As Jinja reads sources.
+            let source = without_generation(source.replace("\r\n", "\n").replace('\r', "\n"));
             environment.add_template_owned(name.clone(), source).map_err(|error| refused(&name, &error))?;
         }
         Ok(Self { environment, with_tools, without, tokens: Value::from_pairs(tokens) })
@@ -96,6 +97,8 @@ fn environment() -> Result<Environment<'static>, Error> {
             None => python(value, 0),
         }
     });
+    // Python cannot iterate over None.
+    environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
     environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, message))
     });

@@ -169,6 +169,19 @@ impl Marks {
             .sum()
     }
 
+    /// What two texts begin with alike, to the end of one of them, or else of a line or special token in both.
+    pub(super) fn agreed<'a>(&self, one: &'a str, other: &str) -> &'a str {
+        let same = one.bytes().zip(other.bytes()).take_while(|(one, other)| one == other).count();
+        if same == one.len() || same == other.len() {
+            return &one[..same];
+        }
+        let same = &one[..one.floor_char_boundary(same)];
+        let line = same.rfind('\n').map_or(0, |at| at + 1);
+        let token =
+            self.finder.as_ref().and_then(|finder| finder.find_iter(same).last()).map_or(0, |token| token.end());
+        &same[..line.max(token)]
+    }
+
     /// The end of a turn without the white space behind its last special token, which a model that stops never writes.
     pub(super) fn through_last_special<'a>(&self, tail: &'a str) -> &'a str {
         let last = self.finder.as_ref().and_then(|finder| finder.find_iter(tail).last());

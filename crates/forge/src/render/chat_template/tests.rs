@@ -183,7 +183,7 @@ fn reference(job: &Value) -> Option<Vec<Option<String>>> {
 fn every_template_writes_what_transformers_writes() {
     let tools = everything(true).tools;
     let mut conversations = vec![everything(false), everything(true)];
-    for (at, mut conversation) in tau_bench().into_iter().enumerate() {
+    for (at, mut conversation) in tau_bench().into_iter().step_by(4).enumerate() {
         if at % 2 == 1 {
             conversation.tools.clone_from(&tools);
         }
@@ -236,6 +236,21 @@ fn the_letters_of_special_tokens_are_special_only_where_the_template_wrote_them(
 }
 
 #[test]
+fn a_thought_opened_by_the_prompt_and_another_end_of_the_last_turn_do_not_hide_whose_text_is_whose() {
+    let template = small(concat!(
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>{% endfor %}",
+        "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% else %}<s>{% endif %}"
+    ));
+    let user = json!({"role": "user", "content": "x"});
+    let assistant = json!({"role": "assistant", "content": "y"});
+    let conversation = conversation(json!([user, assistant, user, assistant]));
+    let text = template.text(&conversation.messages, &[], &Weights { user: Share(0.0), ..weights() }).unwrap();
+    let turn = "⟦0:«<|im_start|>»user\nx«<|im_end|>»«<|im_start|>»assistant\n⟧y«<|im_end|>»";
+    // What ends the last turn is the template's end of a turn that is the last.
+    assert_eq!(shown(&text), format!("{turn}{turn}«<s>»"));
+}
+
+#[test]
 fn what_a_template_does_not_pass_on_is_refused_rather_than_guessed() {
     let said = |content: &str| {
         conversation(json!([{"role": "user", "content": "x"}, {"role": "assistant", "content": content}]))
@@ -271,8 +286,11 @@ fn folders_are_read_as_transformers_reads_them() {
     let named = folder(&named, &["<s>"]);
     fs_err::write(named.path().join("special_tokens_map.json"), r#"{"bos_token": "<s>"}"#).unwrap();
     assert_eq!((text(named.path(), &[]), text(named.path(), &tools)), ("<s> plain".into(), "with tools".into()));
-    fs_err::write(named.path().join("chat_template.jinja"), "{% generation %}\nfrom the file\n{% endgeneration -%}\n")
-        .unwrap();
+    fs_err::write(
+        named.path().join("chat_template.jinja"),
+        "{% generation %}\r\nfrom the file\n{% endgeneration -%}\n",
+    )
+    .unwrap();
     assert_eq!(text(named.path(), &[]), "from the file\n");
 
     let settings = Settings { template: Template::Tokenizer, ..Settings::default() };
