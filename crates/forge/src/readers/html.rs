@@ -31,3 +31,54 @@ pub fn main_text(page: &str) -> Option<String> {
     let title = article.title.trim();
     Some(if title.is_empty() || text.starts_with('#') { format!("{text}\n") } else { format!("# {title}\n\n{text}\n") })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PAGE: &str = "<!DOCTYPE html><html><head><title>Pumps of the world</title><script>var x = 'secret';</script>\
+        <style>p { color: red }</style></head><body><nav><ul><li><a href='/'>Home</a></li><li><a href='/a'>About us</a>\
+        </li></ul></nav><div class='ad-banner'>Buy now!</div><article><h2>How they work</h2><p>A pump moves water from a low \
+        place to a high one, and it has done so for longer than anybody can remember, in every land there is.</p>\
+        <pre><code>fn pump() {\n    lift();\n}</code></pre><p>There are <b>two</b> kinds of them, those that push and those \
+        that pull, and the difference matters less than people who sell them would like you to believe.</p>\
+        <ul><li>push</li><li>pull</li></ul></article><footer>Copyright nobody</footer></body></html>";
+
+    #[test]
+    fn the_main_text_stays_under_its_title_and_what_is_around_it_goes() {
+        insta::assert_snapshot!(main_text(PAGE).unwrap(), @"");
+    }
+
+    #[test]
+    fn a_page_of_a_sentence_is_a_page() {
+        let text = main_text("<html><head><title>T</title></head><body><p>Only this is here.</p></body></html>").unwrap();
+        assert_eq!(text, "# T\n\nOnly this is here.\n");
+        assert_eq!(main_text("<html><body><script>x</script></body></html>"), None);
+        assert_eq!(main_text(""), None);
+    }
+
+    #[test]
+    fn nesting_without_end_neither_overflows_the_stack_nor_hangs() {
+        for tag in ["div", "b", "table", "ul"] {
+            let page = format!("<body><p>Some text that is here.</p>{}deep", format!("<{tag}>").repeat(100_000));
+            let _ = main_text(&page);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_page_makes_the_reader_panic(
+            pieces in prop::collection::vec(
+                prop::sample::select(vec![
+                    "<p>", "</p>", "<div", ">", "<table><tr>", "<td>", "</table>", "<li>", "<a href='", "'>", "text, of some kind ", "&amp;",
+                    "&#x110000;", "<!--", "-->", "<script>", "</script>", "<pre>", "<h1>", "<img src=x>", "é", "\0", "<svg>", "<title>", "<br>",
+                ]),
+                0..60,
+            )
+        ) {
+            let _ = main_text(&pieces.concat());
+        }
+    }
+}

@@ -231,7 +231,28 @@ fn every_bad_file_of_apizoo_is_reported_with_its_place_and_every_sound_record_is
             }
         }
     }
-    insta::assert_snapshot!(report, @"");
+    insta::assert_snapshot!(report, @r"
+    Gmail_API.json: 1 sound, 67 bad
+      f:39:5: not JSON: trailing comma
+      f:50:3: not JSON: trailing comma
+      f:51:3: found `{`, expected `,` or `]`
+      f:61:3: not JSON: trailing comma
+    KubernetesAPI.JSON: 122 sound, 44 bad
+      f:34:3: not JSON: trailing comma
+      f:55:3: not JSON: trailing comma
+      f:75:3: not JSON: trailing comma
+      f:90:3: not JSON: trailing comma
+    KubernetesPodPodTemplateAPI.json: 2 sound, 21 bad
+      f:60:3: not JSON: trailing comma
+      f:72:3: not JSON: trailing comma
+      f:92:3: not JSON: trailing comma
+      f:111:3: not JSON: trailing comma
+    Salesforce API in REST Format.JSON: 6 sound, 121 bad
+      f:76:3: not JSON: trailing comma
+      f:88:3: not JSON: trailing comma
+      f:100:3: not JSON: trailing comma
+      f:111:3: not JSON: trailing comma
+    ");
 }
 
 proptest! {
