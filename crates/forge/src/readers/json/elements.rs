@@ -75,7 +75,9 @@ impl Elements {
                     let trailing = self.expected == Expected::Element && !self.lost;
                     let flaw = match self.array.take() {
                         Some(_) if trailing => Some(Flaw::at(here, "a comma before `]`: expected an element")),
-                        None if !self.lost && !self.implied => Some(Flaw::at(here, "`]` closes nothing: expected a value")),
+                        None if !self.lost && !self.implied => {
+                            Some(Flaw::at(here, "`]` closes nothing: expected a value"))
+                        }
                         _ => None,
                     };
                     self.implied = false;
