@@ -64,7 +64,8 @@ fn module(path: &Path, rust: bool) -> Vec<String> {
     let mut names = Vec::new();
     if let Some(package) = package {
         // A folder of a registry has the version behind the name.
-        let versioned = package.rsplit_once('-').filter(|(_, version)| version.starts_with(|c: char| c.is_ascii_digit()));
+        let versioned =
+            package.rsplit_once('-').filter(|(_, version)| version.starts_with(|c: char| c.is_ascii_digit()));
         let package = versioned.map_or(*package, |(name, _)| name);
         names.push(if rust { package.replace('-', "_") } else { package.to_owned() });
     }
@@ -164,8 +165,17 @@ fn rust(node: Node<'_>, source: &str, above: &mut Vec<String>, public: bool, dep
         above.push(name.to_owned());
         let item = matches!(
             kind,
-            "function_item" | "function_signature_item" | "struct_item" | "enum_item" | "union_item" | "trait_item"
-                | "type_item" | "const_item" | "static_item" | "macro_definition" | "mod_item"
+            "function_item"
+                | "function_signature_item"
+                | "struct_item"
+                | "enum_item"
+                | "union_item"
+                | "trait_item"
+                | "type_item"
+                | "const_item"
+                | "static_item"
+                | "macro_definition"
+                | "mod_item"
         );
         if item && !comment.is_empty() && (visible || kind == "macro_definition") {
             let whole = matches!(kind, "struct_item" | "enum_item" | "union_item" | "type_item" | "const_item");
@@ -285,7 +295,10 @@ mod tests {
         let pages = pages("geo-metry-1.2.0/src/flat/mod.rs", source);
         let names: Vec<&str> = pages.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["geo_metry::flat", "geo_metry::flat::Point", "geo_metry::flat::Point::shift"]);
-        assert_eq!(pages[2].1, "# geo_metry::flat::Point::shift\n\n```rust\npub fn shift(&mut self, by: T) -> bool\n```\n\nMoves it by so much to the right.\n\n```\np.shift(1);\n```\n");
+        assert_eq!(
+            pages[2].1,
+            "# geo_metry::flat::Point::shift\n\n```rust\npub fn shift(&mut self, by: T) -> bool\n```\n\nMoves it by so much to the right.\n\n```\np.shift(1);\n```\n"
+        );
         assert!(pages[1].1.contains("pub struct Point<T> {\n    /// Abscissa.\n    pub x: T,\n}"), "{}", pages[1].1);
     }
 
@@ -295,7 +308,10 @@ mod tests {
         let pages = pages("node_modules/mail/lib/client.ts", source);
         let names: Vec<&str> = pages.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["mail.client.Client", "mail.client.Client.send", "mail.client.add"]);
-        assert_eq!(pages[1].1, "# mail.client.Client.send\n\n```typescript\nasync send(text: string): Promise<Answer>\n```\n\nSends a message and waits for its answer.\n@param text - the message\n");
+        assert_eq!(
+            pages[1].1,
+            "# mail.client.Client.send\n\n```typescript\nasync send(text: string): Promise<Answer>\n```\n\nSends a message and waits for its answer.\n@param text - the message\n"
+        );
         assert!(pages[2].1.contains("const add = (a: number, b: number): number\n"), "{}", pages[2].1);
     }
 

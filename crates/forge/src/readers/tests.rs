@@ -94,7 +94,8 @@ fn packed_files_hold_what_plain_ones_do() {
 fn a_packed_stream_that_is_cut_off_is_a_bad_record_and_what_came_before_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     // Lines that do not pack well, so that many lie before the cut.
-    let line = |n: u32| format!("{{\"text\": \"{:08x}{:08x}\"}}\n", n.wrapping_mul(2_654_435_761), n.wrapping_mul(40_503 * n));
+    let line =
+        |n: u32| format!("{{\"text\": \"{:08x}{:08x}\"}}\n", n.wrapping_mul(2_654_435_761), n.wrapping_mul(40_503 * n));
     let lines: String = (0..20_000).map(line).collect();
     let packed = stream::tests::gzip(lines.as_bytes());
     fs_err::write(folder.path().join("x.jsonl.gz"), &packed[..packed.len() / 2]).unwrap();
@@ -173,7 +174,8 @@ fn a_column_of_parquet_is_read_by_its_path_row_group_by_row_group() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.parquet");
     let texts: Vec<String> = (0..500).map(|at| format!("text {at}")).collect();
-    let rows: Vec<Option<&str>> = texts.iter().enumerate().map(|(at, text)| (at != 7).then_some(text.as_str())).collect();
+    let rows: Vec<Option<&str>> =
+        texts.iter().enumerate().map(|(at, text)| (at != 7).then_some(text.as_str())).collect();
     parquet_file(&path, &rows, 100);
     let reader = parquet_reader(&path, "doc.text");
     let (whole, bad) = read(&reader);

@@ -37,6 +37,8 @@ pub(super) struct Elements {
     style: Option<Style>,
     /// Lines inside elements begin the same way: the style tells nothing.
     flat: bool,
+    /// A comma that is missing in this array was reported: the others go unsaid, as they cost nothing.
+    told: bool,
     /// Something broken was reported and no sound element has been seen since.
     lost: bool,
 }
@@ -50,6 +52,7 @@ impl Elements {
             indent: Some(Vec::new()),
             style: None,
             flat: false,
+            told: false,
             lost: false,
         }
     }
@@ -63,6 +66,7 @@ impl Elements {
             let flaw = match byte {
                 b'[' if self.array.is_none() && !self.implied => {
                     self.array = Some(here);
+                    self.told = false;
                     self.expected = Expected::First;
                     self.step(window);
                     None
@@ -71,7 +75,9 @@ impl Elements {
                     let trailing = self.expected == Expected::Element && !self.lost;
                     let flaw = match self.array.take() {
                         Some(_) if trailing => Some(Flaw::at(here, "a comma before `]`: expected an element")),
-                        None if !self.lost && !self.implied => Some(Flaw::at(here, "`]` closes nothing: expected a value")),
+                        None if !self.lost && !self.implied => {
+                            Some(Flaw::at(here, "`]` closes nothing: expected a value"))
+                        }
                         _ => None,
                     };
                     self.implied = false;
@@ -83,7 +89,9 @@ impl Elements {
                 _ if (self.array.is_some() || self.implied) && self.expected == Expected::Separator => {
                     self.expected = Expected::Any;
                     let missing = format!("found {}, expected `,` or `]`", shown(byte));
-                    self.stray(window, here, missing, matches!(byte, b'{' | b'['))
+                    let element = matches!(byte, b'{' | b'[');
+                    let told = element && std::mem::replace(&mut self.told, true);
+                    self.stray(window, here, missing, element).filter(|_| !told)
                 }
                 _ => match self.element(window, limit, here, byte) {
                     Some(read) => return Some(read),

@@ -200,12 +200,7 @@ pub(super) struct Resumed {
 /// Matches brackets from a break on, forgiving: a string ends with its line, a closing bracket closes what was left open
 /// inside. Ends with the value, at a line that begins as elements do, or at a bracket that closes the array around it.
 /// What is over the limit is let go.
-pub(super) fn forgiving<R: Read>(
-    window: &mut Window<R>,
-    from: Break,
-    limit: usize,
-    style: Option<&Style>,
-) -> Resumed {
+pub(super) fn forgiving<R: Read>(window: &mut Window<R>, from: Break, limit: usize, style: Option<&Style>) -> Resumed {
     let Break { mut at, mut open, mut inside, .. } = from;
     let mut held = true;
     loop {

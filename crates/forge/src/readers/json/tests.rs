@@ -73,8 +73,14 @@ fn a_broken_element_is_one_bad_record_at_the_place_of_its_error() {
         ("  {\n    \"n\": \u{201c}two\u{201d}\n  },", "f:9:10: not JSON: expected value"),
         ("  {\n    \"n\": 2\n    \"m\": 3\n  },", "f:10:5: not JSON: expected `,` or `}`"),
         ("  {\n    \"n\" 2\n  },", "f:9:9: not JSON: expected `:`"),
-        ("  {\n    \"n\": \"two\n  },", "f:9:14: not JSON: control character (\\u0000-\\u001F) found while parsing a string"),
-        ("  {\n    \"n: 2,\n    \"m\": 1\n  },", "f:9:11: not JSON: control character (\\u0000-\\u001F) found while parsing a string"),
+        (
+            "  {\n    \"n\": \"two\n  },",
+            "f:9:14: not JSON: control character (\\u0000-\\u001F) found while parsing a string",
+        ),
+        (
+            "  {\n    \"n: 2,\n    \"m\": 1\n  },",
+            "f:9:11: not JSON: control character (\\u0000-\\u001F) found while parsing a string",
+        ),
         ("  {\n    \"n\": [1, 2\n  },", "f:10:3: not JSON: expected `,` or `]`"),
         ("  {\n    \"n\": {\"m\": \"a\"\n  },", "f:10:3: not JSON: EOF while parsing an object"),
         ("  {\n    \"n\": 2,\n", "f:9:10: not JSON: EOF while parsing an object"),
@@ -84,7 +90,10 @@ fn a_broken_element_is_one_bad_record_at_the_place_of_its_error() {
         ("  {\n    'n': 'it{s'\n  },", "f:9:5: not JSON: key must be a string"),
         ("  {\n    \"n\": 1e999\n  },", "f:9:14: not JSON: number out of range"),
         ("  {\n    \"n\": \"\\ud800\"\n  },", "f:9:17: not JSON: unexpected end of hex escape"),
-        ("  {\n    \"n\": \"\0\"\n  },", "f:9:11: not JSON: control character (\\u0000-\\u001F) found while parsing a string"),
+        (
+            "  {\n    \"n\": \"\0\"\n  },",
+            "f:9:11: not JSON: control character (\\u0000-\\u001F) found while parsing a string",
+        ),
         ("  {\n    \"n\": 2 // two\n  },", "f:9:12: not JSON: expected `,` or `}`"),
         ("  oops,", "f:8:3: found `oops`, expected a value"),
         ("  \"key\": {\"n\": 2},", "f:8:3: found the key \"key\" outside of an object"),
@@ -107,13 +116,19 @@ fn a_comma_too_many_or_too_few_costs_no_element() {
         let (sound, bad) = read(&indented(&broken));
         assert_eq!((numbers(&sound), bad), (vec![1, 2, 3], vec![expected.to_owned()]), "{broken}");
     }
-    assert_eq!(read("[{\"n\":1},\n]"), (vec![json!({"n": 1})], vec!["f:2:1: a comma before `]`: expected an element".to_owned()]));
+    assert_eq!(
+        read("[{\"n\":1},\n]"),
+        (vec![json!({"n": 1})], vec!["f:2:1: a comma before `]`: expected an element".to_owned()])
+    );
 }
 
 #[test]
 fn a_bracket_that_is_missing_around_the_elements_is_reported_once() {
     let (sound, bad) = read("{\n \"n\": 1\n},\n{\n \"n\": 2\n},\n{\n \"n\": 3\n}\n]");
-    assert_eq!((numbers(&sound), bad), (vec![1, 2, 3], vec!["f:3:2: a comma between values that no `[` opens".to_owned()]));
+    assert_eq!(
+        (numbers(&sound), bad),
+        (vec![1, 2, 3], vec!["f:3:2: a comma between values that no `[` opens".to_owned()])
+    );
     let (sound, bad) = read("[\n{\"n\": 1},\n{\"n\": 2}\n");
     let expected = "f:4:1: the array that begins at 1:1 does not end: expected `,` or `]`".to_owned();
     assert_eq!((numbers(&sound), bad), (vec![1, 2], vec![expected]));
@@ -231,7 +246,28 @@ fn every_bad_file_of_apizoo_is_reported_with_its_place_and_every_sound_record_is
             }
         }
     }
-    insta::assert_snapshot!(report, @"");
+    insta::assert_snapshot!(report, @r"
+    Gmail_API.json: 1 sound, 67 bad
+      f:39:5: not JSON: trailing comma
+      f:50:3: not JSON: trailing comma
+      f:51:3: found `{`, expected `,` or `]`
+      f:61:3: not JSON: trailing comma
+    KubernetesAPI.JSON: 122 sound, 44 bad
+      f:34:3: not JSON: trailing comma
+      f:55:3: not JSON: trailing comma
+      f:75:3: not JSON: trailing comma
+      f:90:3: not JSON: trailing comma
+    KubernetesPodPodTemplateAPI.json: 2 sound, 21 bad
+      f:60:3: not JSON: trailing comma
+      f:72:3: not JSON: trailing comma
+      f:92:3: not JSON: trailing comma
+      f:111:3: not JSON: trailing comma
+    Salesforce API in REST Format.JSON: 6 sound, 121 bad
+      f:76:3: not JSON: trailing comma
+      f:88:3: not JSON: trailing comma
+      f:100:3: not JSON: trailing comma
+      f:111:3: not JSON: trailing comma
+    ");
 }
 
 proptest! {
