@@ -1,8 +1,7 @@
 //! Documents into text.
 //!
 //! A record goes through one of the templates of its kind, a conversation through the tokenizer's, text stays as it is.
-//! Which template depends on the seed and the document's origin alone, so that it is the same whatever the order and the
-//! number of threads. In front of any document may stand what is known of it, with loss weight 0: metadata conditioning,
+//! Which template depends on the seed and the record alone, so that it is the same wherever the record lies. In front of any document may stand what is known of it, with loss weight 0: metadata conditioning,
 //! after MeCo (Gao et al. 2025, arXiv 2501.01956).
 
 mod catalogue;
@@ -100,7 +99,7 @@ impl Renderer {
         let text = match &document.content {
             Content::Text(text) => Text::from(text.clone()),
             Content::Record { kind, fields } => {
-                let choice = xxh3_64_with_seed(document.origin.as_bytes(), self.seed);
+                let choice = xxh3_64_with_seed(&serde_json::to_vec(fields).unwrap_or_default(), self.seed);
                 Text::from(self.templates.render(*kind, choice, fields)?)
             }
             Content::Conversation(conversation) => self.conversations.text(conversation)?,
