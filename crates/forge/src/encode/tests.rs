@@ -241,7 +241,23 @@ proptest! {
 fn tokenizers_of_the_usual_shapes_go_without_the_library_and_others_say_why_not() {
     let fast = FAST.iter().map(|(name, encoder)| format!("{name}: {} {}", encoder.is_fast(), encoder.description()));
     let slow = SLOW.iter().map(|(name, encoder)| format!("{name}: {} {}", encoder.is_fast(), encoder.description()));
-    insta::assert_snapshot!(fast.chain(slow).collect::<Vec<_>>().join("\n"), @"");
+    insta::assert_snapshot!(fast.chain(slow).collect::<Vec<_>>().join("\n"), @"
+    gpt2: true byte-level BPE (GPT-2's words)
+    gpt2, added: true byte-level BPE (GPT-2's words)
+    llama 3: true byte-level BPE (Llama 3's words)
+    llama 3, removed: true byte-level BPE (Llama 3's words)
+    qwen 2: true byte-level BPE (NFC, Qwen 2's words)
+    qwen 2, added: true byte-level BPE (NFC, Qwen 2's words)
+    o200k: true byte-level BPE (words by regular expression)
+    deepseek: true byte-level BPE (words by regular expression, words by regular expression, GPT-2's words)
+    each digit: true byte-level BPE (digits apart, GPT-2's words)
+    digits: true byte-level BPE (digits apart, GPT-2's words)
+    one word: true byte-level BPE (not split into words)
+    metaspace: false the tokenizers library (a pre-tokenizer that does not end in the byte level)
+    unigram: false the tokenizers library (no BPE)
+    word piece: false the tokenizers library (no BPE)
+    prefix space: false the tokenizers library (add_prefix_space)
+    ");
 }
 
 #[test]
@@ -309,7 +325,13 @@ fn a_special_token_that_is_none_is_refused() {
         encoder.encode(&text, &mut Encoded::default()).unwrap_err()
     };
     let found = [vec![0..1], vec![9..15], vec![2..9, 2..9], vec![0..99], vec![2..1]].map(special);
-    insta::assert_snapshot!(found.join("\n"), @"");
+    insta::assert_snapshot!(found.join("\n"), @r#"
+    special token at bytes 0 to 1: no such place in a text of 15 bytes
+    special token at bytes 9 to 15: "<tool>" is no special token of the vocabulary
+    special token at bytes 2 to 9: it overlaps the one before it
+    special token at bytes 0 to 99: no such place in a text of 15 bytes
+    special token at bytes 2 to 1: no such place in a text of 15 bytes
+    "#);
 }
 
 #[test]
