@@ -19,6 +19,7 @@ import os
 import random
 import statistics
 import subprocess
+import sys
 import sysconfig
 import time
 from pathlib import Path
@@ -153,9 +154,10 @@ def check(arguments, tokenizer):
                 raise SystemExit(f"{arguments.file}: ids differ in lines {number * BATCH + 1} to {number * BATCH + len(batch)}")
             documents += len(batch)
             size += sum(len(text.encode()) for text in batch)
+            print(f"\r{size / 1e6:.0f} MB the same", end="", file=sys.stderr, flush=True)
         if process.stdout.read().strip():
             raise SystemExit("more batches than documents")
-    print(f"{documents} documents, {size} bytes, {tokens} tokens: every id is the same")
+    print(f"\r{documents} documents, {size} bytes, {tokens} tokens: every id is the same")
 
 
 def main():

@@ -56,6 +56,9 @@ impl Splitter {
 
     /// What it does, for a log line.
     pub(super) fn description(&self) -> String {
+        if self.steps.is_empty() {
+            return "not split into words".to_owned();
+        }
         let names = self.steps.iter().map(|step| match step {
             Step::Gpt2 => "GPT-2's words".to_owned(),
             Step::Tiktoken { digits: 1 } => "Qwen 2's words".to_owned(),
@@ -326,4 +329,32 @@ fn digits(text: &str, at: usize, alone: bool) -> usize {
     }
     let end = text[at..].find(|character: char| character.is_numeric() != first.is_numeric());
     end.map_or(text.len(), |length| at + length)
+}
+
+#[cfg(test)]
+mod tests {
+    use rayon::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn every_character_in_every_place_is_split_as_the_expression_does() {
+        let classes = CLASSES.as_ref().unwrap();
+        let characters: Vec<char> = ('\0'..=char::MAX).collect();
+        let known = [(GPT2, Step::Gpt2), (LLAMA3, Step::Tiktoken { digits: 3 }), (QWEN2, Step::Tiktoken { digits: 1 })];
+        for (expression, step) in known {
+            let splitter = Splitter { steps: vec![step], classes };
+            let regex = SysRegex::new(expression).unwrap();
+            characters.par_chunks(1 << 12).for_each(|characters| {
+                let place = |c: &char| format!("'{c} a{c}'r{c}1{c}2 {c}\n{c}  {c}.{c}{c} '{c}e\t{c}l'S{c}\r\n \t{c}");
+                let text: String = characters.iter().map(place).collect();
+                let mut words = Vec::new();
+                let word = |start, end| Ok::<_, ()>(words.push((start, end)));
+                splitter.split(&text, word).unwrap();
+                let expected: Vec<_> = regex.find_iter(&text).collect();
+                let differs = words.iter().zip(&expected).find(|(found, expected)| found != expected);
+                assert!(words == expected, "{expression}: {differs:?}, from {:?}", characters[0]);
+            });
+        }
+    }
 }
