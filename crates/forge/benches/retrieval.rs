@@ -126,7 +126,8 @@ fn packages(root: &Path) -> Outcome<PathBuf> {
 fn read(kind: Kind, path: &Path) -> Vec<Member> {
     let reader = Reader::new(Input::new(kind, &[path.to_owned()]));
     let Ok(listing) = reader.list() else { return Vec::new() };
-    let units: Vec<_> = reader.units(&listing).flatten().collect();
+    let slices = listing.slices();
+    let units: Vec<_> = reader.units(&slices).flatten().collect();
     let documents = units.iter().flat_map(|unit| reader.documents(unit)).flatten();
     documents.map(|document| Member { of: package(&document.origin, path), text: plain(document) }).collect()
 }

@@ -11,7 +11,7 @@ use crate::quality::{Filter, Scrubbed, Scrubber};
 use crate::readers::{BadRecord, Reader, Unit};
 use crate::recipe::Recipe;
 use crate::render::Renderer;
-use crate::retrieval::Classifier;
+use crate::retrieval::{self, Classifier};
 
 /// What became of a record.
 pub(super) enum Outcome {
@@ -108,12 +108,7 @@ impl Mill {
             Ok(text) => text,
             Err(reason) => return Outcome::Bad(BadRecord { origin: document.origin, reason }),
         };
-        let refused = self.refuse(source, &text.text).map(|(rule, detail)| (rule, detail, None));
-        let refused = refused.or_else(|| {
-            let hit = self.decontaminator.find(&text.text)?;
-            Some(("contaminated", format!("{} {}: {}", hit.benchmark, hit.item, hit.ngram), Some(hit.benchmark)))
-        });
-        if let Some((rule, detail, benchmark)) = refused {
+        if let Some(Refusal { rule, detail, benchmark }) = self.refuse(source, &document, &text.text) {
             return Outcome::Dropped { rule, detail, benchmark, origin: document.origin, text: text.text, scrubbed };
         }
         let signature = self.signer.sign(&text.text);
@@ -125,16 +120,38 @@ impl Mill {
         Outcome::Kept { stored, signature, scrubbed }
     }
 
-    /// The first rule that a text breaks.
-    fn refuse(&self, source: &SourceMill, text: &str) -> Option<(&'static str, String)> {
+    /// The first rule that a document breaks.
+    fn refuse(&self, source: &SourceMill, document: &Document, text: &str) -> Option<Refusal> {
         if text.trim().is_empty() {
-            return Some(("empty", "nothing but white space".to_owned()));
+            return Some(Refusal::new("empty", "nothing but white space".to_owned()));
         }
         if let Err(drop) = source.filter.judge(text) {
-            return Some((drop.rule, drop.detail));
+            return Some(Refusal::new(drop.rule, drop.detail));
         }
-        let (name, threshold) = source.select.as_ref()?;
-        let score = self.classifiers.get(name)?.score(text);
-        (score < *threshold).then(|| ("classifier", format!("{name} scores {score:.3}, below {threshold}")))
+        if let Some((name, threshold)) = &source.select
+            && let Some(classifier) = self.classifiers.get(name)
+        {
+            // It has learned from what documents say, not from how they are rendered.
+            let score = classifier.score(&retrieval::plain(document.clone()));
+            if score < *threshold {
+                return Some(Refusal::new("classifier", format!("{name} scores {score:.3}, below {threshold}")));
+            }
+        }
+        let hit = self.decontaminator.find(text)?;
+        let detail = format!("{} {}: {}", hit.benchmark, hit.item, hit.ngram);
+        Some(Refusal { benchmark: Some(hit.benchmark), ..Refusal::new("contaminated", detail) })
+    }
+}
+
+/// Why a document is left out.
+struct Refusal {
+    rule: &'static str,
+    detail: String,
+    benchmark: Option<String>,
+}
+
+impl Refusal {
+    fn new(rule: &'static str, detail: String) -> Self {
+        Self { rule, detail, benchmark: None }
     }
 }

@@ -135,7 +135,7 @@ fn the_phrasing_depends_on_seed_and_origin_alone() {
 
 #[test]
 fn what_is_known_stands_in_front_and_is_not_learned() {
-    let settings = Settings { prefix: vec![Prefix::Provider, Prefix::Api, Prefix::Source], templates: None };
+    let settings = Settings { prefix: vec![Prefix::Provider, Prefix::Api, Prefix::Source], ..Settings::default() };
     let renderer = Renderer::new(&settings, 0, "web", Path::new("t")).unwrap();
     let mut document = Document::text("a.txt", "Text.  \n\n\nMore");
     document.facts.provider = Some("Pets\nInc.".to_owned());
@@ -162,7 +162,7 @@ fn templates_of_a_folder_replace_those_of_their_kind_and_import_the_rows() {
     let text =
         "{% from \"rows.j2\" import bullets %}\n{{ name }}   \n\n\n{{ bullets(parameters) }}\n{{ nothing.at.all }}";
     fs_err::write(folder.path().join("mine.function.j2"), text).unwrap();
-    let settings = Settings { prefix: Vec::new(), templates: Some(folder.path().to_owned()) };
+    let settings = Settings { templates: Some(folder.path().to_owned()), ..Settings::default() };
     let renderer = Renderer::new(&settings, 0, "s", Path::new("t")).unwrap();
     let texts: Vec<String> = examples().iter().map(|document| renderer.render(document).unwrap().text).collect();
     insta::assert_snapshot!(texts[1], @r"
@@ -182,7 +182,7 @@ fn a_broken_template_is_named_with_its_line() {
     let new = |files: &[(&str, &str)]| {
         let at = tempfile::tempdir_in(folder.path()).unwrap();
         files.iter().for_each(|(name, text)| fs_err::write(at.path().join(name), text).unwrap());
-        let settings = Settings { prefix: Vec::new(), templates: Some(at.path().to_owned()) };
+        let settings = Settings { templates: Some(at.path().to_owned()), ..Settings::default() };
         let renderer = Renderer::new(&settings, 0, "s", Path::new("t"));
         let result = renderer.map(|renderer| renderer.render(&examples()[1]).map(|text| text.text));
         match result {
