@@ -129,11 +129,11 @@ impl Cache {
         let Long { bytes, tokens, length, count, .. } = self.places[at];
         if self.places[at].hash == hash && self.bytes.get(bytes as usize..).is_some_and(|rest| rest.starts_with(word)) {
             let from = tokens as usize;
-            if let Some(tokens) = self.tokens.get(from..from + usize::from(count)) {
-                if usize::from(length) == word.len() {
-                    into.extend_from_slice(tokens);
-                    return Ok(());
-                }
+            if let Some(tokens) = self.tokens.get(from..from + usize::from(count))
+                && usize::from(length) == word.len()
+            {
+                into.extend_from_slice(tokens);
+                return Ok(());
             }
         }
         let before = into.len();

@@ -85,7 +85,7 @@ impl Merges {
         match word.len() {
             0 => {}
             1 => tokens.push(self.bytes[usize::from(word[0])]),
-            ..=SHORT => self.short(word, room, tokens),
+            2..=SHORT => self.short(word, room, tokens),
             length if length >= NOWHERE as usize => return Err(format!("a word of {length} bytes: at most 4 GiB")),
             _ => self.long(word, room, tokens),
         }
