@@ -219,8 +219,12 @@ mod tests {
     fn a_word_that_is_met_again_is_not_encoded_again() {
         let mut cache = Cache::default();
         let mut tokens = Vec::new();
+        let nine = |_: &[u8], into: &mut Vec<u32>| {
+            into.push(9);
+            Ok::<_, String>(())
+        };
         for word in ["short", "a word of more than fifteen bytes", "fifteen bytes!!"] {
-            cache.tokens(word.as_bytes(), 0, word.len(), &mut tokens, |_, into| Ok::<_, String>(into.push(9))).unwrap();
+            cache.tokens(word.as_bytes(), 0, word.len(), &mut tokens, nine).unwrap();
             let unknown = |_: &[u8], _: &mut Vec<u32>| Err("encoded again".to_owned());
             assert_eq!(cache.tokens(word.as_bytes(), 0, word.len(), &mut tokens, unknown), Ok(()), "{word}");
         }
@@ -231,11 +235,12 @@ mod tests {
     fn bytes_that_are_zero_count() {
         let mut cache = Cache::default();
         let mut tokens = Vec::new();
+        let count = |word: &[u8], into: &mut Vec<u32>| {
+            into.push(word.len() as u32);
+            Ok::<_, String>(())
+        };
         for length in 1..=15 {
-            let word = vec![0; length];
-            cache
-                .tokens(&word, 0, length, &mut tokens, |word, into| Ok::<_, String>(into.push(word.len() as u32)))
-                .unwrap();
+            cache.tokens(&vec![0; length], 0, length, &mut tokens, count).unwrap();
         }
         assert_eq!(tokens, (1..=15).collect::<Vec<u32>>());
     }

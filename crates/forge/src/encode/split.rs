@@ -349,7 +349,10 @@ mod tests {
                 let place = |c: &char| format!("'{c} a{c}'r{c}1{c}2 {c}\n{c}  {c}.{c}{c} '{c}e\t{c}l'S{c}\r\n \t{c}");
                 let text: String = characters.iter().map(place).collect();
                 let mut words = Vec::new();
-                let word = |start, end| Ok::<_, ()>(words.push((start, end)));
+                let word = |start, end| {
+                    words.push((start, end));
+                    Ok::<_, ()>(())
+                };
                 splitter.split(&text, word).unwrap();
                 let expected: Vec<_> = regex.find_iter(&text).collect();
                 let differs = words.iter().zip(&expected).find(|(found, expected)| found != expected);
