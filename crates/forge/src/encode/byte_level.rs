@@ -83,6 +83,7 @@ impl ByteLevel {
     pub(super) fn encode(&self, text: &str, scratch: &mut Scratch, tokens: &mut Vec<u32>) -> Result<(), String> {
         let Scratch { cache, room } = scratch;
         let bytes = text.as_bytes();
+        tokens.reserve(bytes.len() / 4);
         self.splitter.split(text, |start, end| {
             cache.tokens(bytes, start, end, tokens, |word, tokens| self.word(word, room, tokens))
         })

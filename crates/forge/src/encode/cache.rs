@@ -1,8 +1,8 @@
 //! Words that were met before, and their tokens: what makes encoding fast, since few words are met for the first time.
 //!
 //! Words of up to 15 bytes and 4 tokens lie in a table of 64-byte lines, each with the two latest words that hash to it, so a
-//! word costs one line of memory. Longer words lie in an arena that is emptied when full. Nothing grows beyond a bound, and
-//! nothing in here changes a result.
+//! word costs one line of memory. Longer words lie in an arena that is emptied when full. Nothing grows beyond a bound (11 MiB
+//! together), and nothing in here changes a result.
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -14,8 +14,6 @@ const PLACES: usize = 1 << 15;
 const ARENA: usize = 1 << 21;
 /// The longest word that is kept.
 const LONGEST: usize = 256;
-/// What a cache takes at most, in bytes: 4 MiB of short words, and 6.75 MiB of longer ones.
-pub(super) const BYTES: usize = LINES * 64 + PLACES * 24 + ARENA * 3;
 
 /// No token: the rest of a short word's four places.
 const NONE: u32 = u32::MAX;
@@ -131,11 +129,11 @@ impl Cache {
         let Long { bytes, tokens, length, count, .. } = self.places[at];
         if self.places[at].hash == hash && self.bytes.get(bytes as usize..).is_some_and(|rest| rest.starts_with(word)) {
             let from = tokens as usize;
-            if let Some(tokens) = self.tokens.get(from..from + usize::from(count)) {
-                if usize::from(length) == word.len() {
-                    into.extend_from_slice(tokens);
-                    return Ok(());
-                }
+            if let Some(tokens) = self.tokens.get(from..from + usize::from(count))
+                && usize::from(length) == word.len()
+            {
+                into.extend_from_slice(tokens);
+                return Ok(());
             }
         }
         let before = into.len();
@@ -214,15 +212,19 @@ mod tests {
             + cache.places.len() * size_of::<Long>()
             + cache.bytes.len()
             + cache.tokens.len() * 4;
-        assert!(taken <= BYTES, "{taken} of {BYTES}");
+        assert!(taken <= 11 << 20, "{taken} bytes");
     }
 
     #[test]
     fn a_word_that_is_met_again_is_not_encoded_again() {
         let mut cache = Cache::default();
         let mut tokens = Vec::new();
+        let nine = |_: &[u8], into: &mut Vec<u32>| {
+            into.push(9);
+            Ok::<_, String>(())
+        };
         for word in ["short", "a word of more than fifteen bytes", "fifteen bytes!!"] {
-            cache.tokens(word.as_bytes(), 0, word.len(), &mut tokens, |_, into| Ok::<_, String>(into.push(9))).unwrap();
+            cache.tokens(word.as_bytes(), 0, word.len(), &mut tokens, nine).unwrap();
             let unknown = |_: &[u8], _: &mut Vec<u32>| Err("encoded again".to_owned());
             assert_eq!(cache.tokens(word.as_bytes(), 0, word.len(), &mut tokens, unknown), Ok(()), "{word}");
         }
@@ -233,11 +235,12 @@ mod tests {
     fn bytes_that_are_zero_count() {
         let mut cache = Cache::default();
         let mut tokens = Vec::new();
+        let count = |word: &[u8], into: &mut Vec<u32>| {
+            into.push(word.len() as u32);
+            Ok::<_, String>(())
+        };
         for length in 1..=15 {
-            let word = vec![0; length];
-            cache
-                .tokens(&word, 0, length, &mut tokens, |word, into| Ok::<_, String>(into.push(word.len() as u32)))
-                .unwrap();
+            cache.tokens(&vec![0; length], 0, length, &mut tokens, count).unwrap();
         }
         assert_eq!(tokens, (1..=15).collect::<Vec<u32>>());
     }

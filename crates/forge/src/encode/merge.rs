@@ -14,6 +14,8 @@ const NONE: u32 = u32::MAX;
 pub(super) struct Merges {
     /// The token of a byte.
     bytes: [u32; 256],
+    /// The rank and the token of two bytes, by the first times 256 and the second: most of what is looked up.
+    pairs: Vec<(u32, u32)>,
     /// Open addressing: `[pair, rank and token]`, a power of two long, at most half full.
     table: Vec<[u64; 2]>,
     shift: u32,
@@ -43,7 +45,8 @@ impl Merges {
     /// the same pair the later counts, as in the library.
     pub(super) fn new(bytes: [u32; 256], merges: &[(u32, u32, u32)]) -> Self {
         let size = (merges.len() * 2).next_power_of_two().max(2);
-        let mut this = Self { bytes, table: vec![[u64::MAX; 2]; size], shift: 64 - size.trailing_zeros() };
+        let mut this =
+            Self { bytes, pairs: Vec::new(), table: vec![[u64::MAX; 2]; size], shift: 64 - size.trailing_zeros() };
         for (rank, (left, right, token)) in merges.iter().enumerate() {
             let pair = pair(*left, *right);
             let mut at = this.home(pair);
@@ -52,6 +55,7 @@ impl Merges {
             }
             this.table[at] = [pair, (rank as u64) << 32 | u64::from(*token)];
         }
+        this.pairs = (0..1 << 16).map(|pair| this.get(bytes[pair >> 8], bytes[pair & 255])).collect();
         this
     }
 
@@ -81,7 +85,7 @@ impl Merges {
         match word.len() {
             0 => {}
             1 => tokens.push(self.bytes[usize::from(word[0])]),
-            ..=SHORT => self.short(word, room, tokens),
+            2..=SHORT => self.short(word, room, tokens),
             length if length >= NOWHERE as usize => return Err(format!("a word of {length} bytes: at most 4 GiB")),
             _ => self.long(word, room, tokens),
         }
@@ -94,7 +98,7 @@ impl Merges {
         tokens.extend(word.iter().map(|byte| self.bytes[usize::from(*byte)]));
         let ranks = &mut room.ranks;
         ranks.clear();
-        ranks.extend(tokens[base..].windows(2).map(|two| self.get(two[0], two[1])));
+        ranks.extend(word.windows(2).map(|two| self.pairs[usize::from(two[0]) << 8 | usize::from(two[1])]));
         loop {
             let mut best = (NONE, 0);
             for (at, (rank, _)) in ranks.iter().enumerate() {
@@ -130,8 +134,8 @@ impl Merges {
         let entry = |rank: u32, at: u32| Reverse(u64::from(rank) << 32 | u64::from(at));
         let mut entries = std::mem::take(queue).into_vec();
         entries.clear();
-        entries.extend(symbols.windows(2).enumerate().filter_map(|(at, two)| {
-            let (rank, _) = self.get(two[0].token, two[1].token);
+        entries.extend(word.windows(2).enumerate().filter_map(|(at, two)| {
+            let (rank, _) = self.pairs[usize::from(two[0]) << 8 | usize::from(two[1])];
             (rank != NONE).then(|| entry(rank, at as u32))
         }));
         *queue = BinaryHeap::from(entries);

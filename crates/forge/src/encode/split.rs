@@ -192,10 +192,10 @@ fn gpt2(classes: &Classes, text: &[u8], at: usize) -> usize {
         }
         return spaces(classes, text, at, false);
     }
-    if first == b'\'' {
-        if let Some(end) = contraction(text, at) {
-            return end;
-        }
+    if first == b'\''
+        && let Some(end) = contraction(text, at)
+    {
+        return end;
     }
     match classes.at(text, at) {
         (Class::Space, _) => spaces(classes, text, at, false),
@@ -207,10 +207,10 @@ fn gpt2(classes: &Classes, text: &[u8], at: usize) -> usize {
 #[inline(always)]
 fn tiktoken(classes: &Classes, text: &[u8], at: usize, digits: usize) -> usize {
     let first = text[at];
-    if first == b'\'' {
-        if let Some(end) = contraction_of_any_case(text, at) {
-            return end;
-        }
+    if first == b'\''
+        && let Some(end) = contraction_of_any_case(text, at)
+    {
+        return end;
     }
     let (class, length) = classes.at(text, at);
     match class {
@@ -229,10 +229,10 @@ fn tiktoken(classes: &Classes, text: &[u8], at: usize, digits: usize) -> usize {
     }
     let after = at + length;
     let next = text.get(after).map(|_| classes.at(text, after));
-    if let Some((Class::Letter, length)) = next {
-        if first != b'\r' && first != b'\n' {
-            return run(classes, text, after + length, Class::Letter);
-        }
+    if let Some((Class::Letter, length)) = next
+        && !matches!(first, b'\r' | b'\n')
+    {
+        return run(classes, text, after + length, Class::Letter);
     }
     let others = match (class, next) {
         (Class::Other, _) => Some(after),
@@ -294,7 +294,7 @@ fn run(classes: &Classes, text: &[u8], mut at: usize, class: Class) -> usize {
 fn ascii_letters(eight: u64) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x80 * ONES;
-    let lower = (eight | 0x20 * ONES) & !HIGH;
+    let lower = (eight | (0x20 * ONES)) & !HIGH;
     let from_a = lower + (0x80 - b'a' as u64) * ONES;
     let beyond_z = lower + (0x80 - b'z' as u64 - 1) * ONES;
     let other = !(from_a & !beyond_z & !eight) & HIGH;
@@ -349,7 +349,10 @@ mod tests {
                 let place = |c: &char| format!("'{c} a{c}'r{c}1{c}2 {c}\n{c}  {c}.{c}{c} '{c}e\t{c}l'S{c}\r\n \t{c}");
                 let text: String = characters.iter().map(place).collect();
                 let mut words = Vec::new();
-                let word = |start, end| Ok::<_, ()>(words.push((start, end)));
+                let word = |start, end| {
+                    words.push((start, end));
+                    Ok::<_, ()>(())
+                };
                 splitter.split(&text, word).unwrap();
                 let expected: Vec<_> = regex.find_iter(&text).collect();
                 let differs = words.iter().zip(&expected).find(|(found, expected)| found != expected);
