@@ -30,8 +30,13 @@ fn workshop() -> TempDir {
     let folder = with_tokenizer();
     let words = ["iron", "hammer", "anvil", "spark", "steel", "coal", "tongs", "bellows", "quench", "temper", "rivet"];
     let document = |number: usize| -> String {
-        let word = |at: usize| words[(number * 31 + at * at * 7 + number * at) % words.len()];
-        (0..60 + number % 40).map(|at| format!("{} {} ", word(at), number * 3 + at)).collect()
+        // A linear congruential generator a document: no two are alike.
+        let mut state = number as u64 + 1;
+        let mut word = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            words[(state >> 33) as usize % words.len()]
+        };
+        (0..60 + number % 40).map(|_| format!("{} ", word())).collect()
     };
     let line = |text: String| format!("{}\n", serde_json::json!({ "text": text }));
     let a: String = (0..300).map(|number| line(document(number))).collect();
@@ -39,7 +44,7 @@ fn workshop() -> TempDir {
     let b: String = (0..300)
         .map(|number| match number {
             n if n % 3 == 0 => line(document(n)),
-            n if n % 7 == 0 => line(document(n).replacen("iron", "lead", 1)),
+            n if n % 7 == 0 => line(document(n) + "lead"),
             n => line(document(n + 1000)),
         })
         .collect();

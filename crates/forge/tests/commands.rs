@@ -62,7 +62,7 @@ fn a_bad_json_line_is_named_counted_and_skipped() {
     let folder = with_tokenizer();
     write(&folder, "x.jsonl", "{\"body\": \"one\"}\n{\"body\": \n\n{\"body\": 3}\n{\"body\": \"two\"}\n");
     let (_, err) = build(&folder, "c", "{ reader: jsonl, paths: [x.jsonl], field: body }");
-    assert!(err.contains("x.jsonl:2: not JSON at column 9"), "{err}");
+    assert!(err.contains("x.jsonl:2:8: not JSON: EOF while parsing a value"), "{err}");
     assert!(err.contains("x.jsonl:4: field \"body\" holds a number, expected a string"), "{err}");
     assert!(err.contains("skipped 2 bad records") && err.contains("2 documents"), "{err}");
     let err = fail(&folder, &["build", "--recipe", "c.yaml", "--fresh", "--strict"]);
@@ -266,7 +266,7 @@ fn bad_input_is_refused_with_a_message_that_says_what_to_do() {
     let leftovers: Vec<_> = fs_err::read_dir(folder.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name.starts_with("c.") || name == "t" || name.contains("tmp"))
+        .filter(|name| (name.starts_with("c.") && name != "c.yaml") || name == "t" || name.contains("tmp"))
         .collect();
     assert!(leftovers.is_empty(), "failed commands left {leftovers:?}");
     insta::assert_snapshot!(shown.join("\n"));

@@ -82,7 +82,7 @@ fn inspect_searches_a_corpus_and_colours_only_where_it_is_told_to() {
     let folder = with_tokenizer();
     let lines: String = (0..5_000).map(|number| format!("{{\"text\": \"iron number {number}\"}}\n")).collect();
     write(&folder, "x.jsonl", &lines);
-    succeed(&folder, &["tokenize", "x.jsonl", "--reader", "jsonl", "--tokenizer", "tok", "--output", "c"]);
+    build(&folder, "c", "{ reader: jsonl, paths: [x.jsonl] }");
     let inspect = |more: &[&str]| succeed(&folder, &[&["inspect", "c", "--tokenizer", "tok"], more].concat()).0;
     let out = inspect(&["--search", "IRON NUMBER 43", "--ignore-case", "--documents", "200"]);
     // 43, 430 to 439, 4300 to 4399.

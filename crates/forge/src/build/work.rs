@@ -133,8 +133,11 @@ impl Work {
     pub fn group(&self, plan: &Plan) -> Result<duplicates::Summary, BuildError> {
         let signatures: Vec<PathBuf> =
             plan.parts.iter().map(|part| self.part("signatures", part.number, "parquet")).collect();
-        let summary = duplicates::group(&signatures, &self.folder.join("grouping"), &self.dropped(), GROUPING)?;
+        // What was found is known before the list has its name: with it both are there.
+        let found = self.folder.join("grouping.parquet");
+        let summary = duplicates::group(&signatures, &self.folder, &found, GROUPING)?;
         self.write_json(&self.folder.join("dropped.json"), &summary)?;
+        fs_err::rename(found, self.dropped())?;
         Ok(summary)
     }
 

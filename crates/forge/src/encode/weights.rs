@@ -54,11 +54,15 @@ pub(super) fn within(runs: &[Run], range: Range<usize>) -> Vec<Run> {
 
 /// The runs of a normalized text: a character has the lowest weight of what it was made of. `runs` are the original's.
 pub(super) fn normalized(runs: &[Run], text: &NormalizedString) -> Vec<Run> {
+    let original = |range| text.convert_offsets(Referential::Normalized(range)).unwrap_or(0..0);
     let mut made: Vec<Run> = Vec::new();
-    for (at, character) in text.get().char_indices() {
+    let mut characters = text.get().char_indices().peekable();
+    while let Some((at, character)) = characters.next() {
         let end = at + character.len_utf8();
-        let original = text.convert_offsets(Referential::Normalized(at..end)).unwrap_or(0..0);
-        let weight = Walk::from(runs, original.start).lowest(original);
+        let from = original(at..end);
+        // The library says where a composed character begins, not which marks went into it: those up to the next one.
+        let next = characters.peek().map_or(text.len_original(), |(at, next)| original(*at..at + next.len_utf8()).start);
+        let weight = Walk::from(runs, from.start).lowest(from.start..from.end.max(next));
         match made.last_mut() {
             Some((last, same)) if *same == weight => *last = end,
             _ => made.push((end, weight)),
