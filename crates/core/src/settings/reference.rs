@@ -25,13 +25,7 @@ pub fn reference<T: Settings>(opening: &str) -> String {
 }
 
 /// A section's table, and after it those of the sections in it; `told` are the sections described so far, with their paths.
-fn section<'a>(
-    page: &mut String,
-    root: &'a Value,
-    path: &str,
-    schema: &'a Value,
-    told: &mut Vec<(&'a Value, String)>,
-) {
+fn section<'a>(page: &mut String, root: &'a Value, path: &str, schema: &'a Value, told: &mut Vec<(&'a Value, String)>) {
     if let Some((_, before)) = told.iter().find(|(known, _)| std::ptr::eq(*known, schema)) {
         let _ = writeln!(page, "## {path}\n\nThe same keys as `{before}`.\n");
         return;

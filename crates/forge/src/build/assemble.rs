@@ -4,8 +4,8 @@ use std::io::{BufReader, Read, Write as _};
 
 use hephaestus_core::corpus::format::TokenType;
 use hephaestus_core::corpus::{Manifest, ManifestInfo, Writer};
-use hephaestus_core::whole::{self, Whole};
 use hephaestus_core::progress;
+use hephaestus_core::whole::{self, Whole};
 
 use super::BuildError;
 use super::gather::Gathered;
@@ -15,7 +15,7 @@ use super::tokens::{Tokenized, token_type};
 use super::work::Work;
 use crate::encode::Encoder;
 use crate::recipe::Recipe;
-use crate::report::{Classifier, Cluster, SourceTally, Duplicates, Report, Sweep};
+use crate::report::{Classifier, Cluster, Duplicates, Figures, Report, SourceTally, Sweep};
 use crate::retrieval::{Evaluation, Row, TellingGram};
 
 /// Writes the corpora that are not in their places yet; a source of which nothing is left has none.
@@ -72,7 +72,9 @@ fn append(part: &Part, work: &Work, kind: TokenType, writer: &mut Writer) -> Res
         loss.read_exact(&mut weights)?;
         tokens.clear();
         match kind {
-            TokenType::U16 => tokens.extend(raw.chunks_exact(2).map(|id| u32::from(u16::from_le_bytes([id[0], id[1]])))),
+            TokenType::U16 => {
+                tokens.extend(raw.chunks_exact(2).map(|id| u32::from(u16::from_le_bytes([id[0], id[1]]))))
+            }
             TokenType::I32 => {
                 tokens.extend(raw.chunks_exact(4).map(|id| u32::from_le_bytes([id[0], id[1], id[2], id[3]])));
             }
@@ -82,8 +84,8 @@ fn append(part: &Part, work: &Work, kind: TokenType, writer: &mut Writer) -> Res
     Ok(documents)
 }
 
-/// Writes the report, the list of bad records and the resolved recipe; returns the bytes of text kept.
-pub(super) fn report(recipe: &Recipe, plan: &Plan, work: &Work) -> Result<u64, BuildError> {
+/// Writes the report, the list of bad records and the resolved recipe; returns what was counted.
+pub(super) fn report(recipe: &Recipe, plan: &Plan, work: &Work) -> Result<Figures, BuildError> {
     let named = |name: &String| SourceTally { name: name.clone(), ..SourceTally::default() };
     let mut sources: Vec<SourceTally> = recipe.sources.keys().map(named).collect();
     let mut bad = Whole::create(&recipe.output.join("bad-records.txt"))?;
@@ -106,12 +108,7 @@ pub(super) fn report(recipe: &Recipe, plan: &Plan, work: &Work) -> Result<u64, B
     report.classifiers = classifiers(recipe, work)?;
     report.write(&recipe.output)?;
     whole::write(&recipe.output.join("forge.yaml"), plan.recipe.as_bytes())?;
-    let figures = &report.total.figures;
-    if figures.kept.documents == 0 {
-        let (read, bad) = (figures.read.documents, figures.bad.count);
-        return Err(BuildError::Empty { read, bad, report: recipe.output.join("report.md") });
-    }
-    Ok(figures.kept.bytes)
+    Ok(report.total.figures)
 }
 
 /// Groups of duplicates, the largest with where their first document came from.
@@ -133,8 +130,7 @@ fn duplicates(work: &Work) -> Result<Duplicates, BuildError> {
 /// How the classifiers did on documents held out.
 fn classifiers(recipe: &Recipe, work: &Work) -> Result<Vec<Classifier>, BuildError> {
     let one = |name: &String| {
-        let evaluation: Evaluation =
-            work.read_json(&work.folder().join("classifiers").join(format!("{name}.json")))?;
+        let evaluation: Evaluation = work.read_json(&work.folder().join("classifiers").join(format!("{name}.json")))?;
         Ok(shown(name, &evaluation))
     };
     recipe.classifiers.keys().map(one).collect()
@@ -142,7 +138,10 @@ fn classifiers(recipe: &Recipe, work: &Work) -> Result<Vec<Classifier>, BuildErr
 
 fn shown(name: &str, evaluation: &Evaluation) -> Classifier {
     let row = |row: &Row| {
-        let (taken, all) = (row.true_positive + row.false_positive, row.true_positive + row.false_positive + row.false_negative + row.true_negative);
+        let (taken, all) = (
+            row.true_positive + row.false_positive,
+            row.true_positive + row.false_positive + row.false_negative + row.true_negative,
+        );
         Sweep {
             threshold: row.threshold,
             precision: row.precision.unwrap_or(1.0),

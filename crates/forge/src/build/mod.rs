@@ -117,7 +117,9 @@ pub enum BuildError {
     #[error("{}: another process is building here", .0.display())]
     Busy(PathBuf),
     /// Work that is not done.
-    #[error("{missing} of {parts} parts are not {phase} yet (the first is part {first}{hint}): run `hephaestus-forge build --shard i/n` for every i, then this again")]
+    #[error(
+        "{missing} of {parts} parts are not {phase} yet (the first is part {first}{hint}): run `hephaestus-forge build --shard i/n` for every i, then this again"
+    )]
     Unfinished {
         /// Parts missing.
         missing: usize,
@@ -191,11 +193,15 @@ pub fn run(loaded: &Loaded, options: &Options, report: &mut dyn FnMut(&BadRecord
         return Ok(Built::Tokenized);
     }
     let corpora = assemble::corpora(recipe, &plan, &work, &encoder)?;
-    let bytes = assemble::report(recipe, &plan, &work)?;
+    let totals = assemble::report(recipe, &plan, &work)?;
     plan.mark_built(&recipe.output)?;
     work.close(recipe.work.keep)?;
+    if totals.kept.documents == 0 {
+        let (read, bad) = (totals.read.documents, totals.bad.count);
+        return Err(BuildError::Empty { read, bad, report: recipe.output.join("report.md") });
+    }
     clock.ended("writing");
-    Ok(Built::Corpora { corpora, bytes, phases: clock.phases })
+    Ok(Built::Corpora { corpora, bytes: totals.kept.bytes, phases: clock.phases })
 }
 
 /// Groups the duplicates among what all shards read: what `build --shard` then waits for.

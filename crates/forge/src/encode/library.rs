@@ -30,8 +30,16 @@ pub(super) fn encode(tokenizer: &Tokenizer, added: &Added, text: &Text, out: &mu
     let encoding = pieces.into_encoding(None, 0, offsets)?;
     out.tokens.extend_from_slice(encoding.get_ids());
     if !text.weights.is_empty() {
-        let weight = |(start, end): &(usize, usize)| Walk::from(&text.weights, *start).lowest(*start..*end);
-        out.weights.extend(encoding.get_offsets().iter().map(weight));
+        out.weights.resize(encoding.get_offsets().len(), 0);
+        // From behind: marks that were composed into a token's last character lie before the next one, says the library.
+        let (mut next, mut begins) = (text.text.len(), text.text.len());
+        for (weight, &(start, end)) in out.weights.iter_mut().zip(encoding.get_offsets()).rev() {
+            if start < begins {
+                (next, begins) = (begins, start);
+            }
+            let marks = text.text.get(end..next).is_some_and(|gap| !gap.contains(char::is_whitespace));
+            *weight = Walk::from(&text.weights, start).lowest(start..if marks { next } else { end });
+        }
     }
     Ok(())
 }

@@ -61,7 +61,8 @@ pub(super) fn normalized(runs: &[Run], text: &NormalizedString) -> Vec<Run> {
         let end = at + character.len_utf8();
         let from = original(at..end);
         // The library says where a composed character begins, not which marks went into it: those up to the next one.
-        let next = characters.peek().map_or(text.len_original(), |(at, next)| original(*at..at + next.len_utf8()).start);
+        let next =
+            characters.peek().map_or(text.len_original(), |(at, next)| original(*at..at + next.len_utf8()).start);
         let weight = Walk::from(runs, from.start).lowest(from.start..from.end.max(next));
         match made.last_mut() {
             Some((last, same)) if *same == weight => *last = end,

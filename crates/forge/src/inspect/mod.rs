@@ -245,7 +245,9 @@ mod tests {
         let long = format!("{}needle{}", "hay ".repeat(3_000), " hay".repeat(3_000));
         writer.document(&vocabulary.encode(&long).unwrap(), None).unwrap();
         let (source, tokenizer) = ("talk".to_owned(), vocabulary.fingerprint.clone());
-        writer.finish(ManifestInfo { source, tokenizer, vocab_size: vocabulary.size, ..ManifestInfo::default() }).unwrap();
+        writer
+            .finish(ManifestInfo { source, tokenizer, vocab_size: vocabulary.size, ..ManifestInfo::default() })
+            .unwrap();
         prefix
     }
 

@@ -7,12 +7,12 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use bad_records::BadRecords;
 use clap::{Args, Parser, Subcommand};
 use hephaestus_core::figures::{size, thousands};
 use hephaestus_core::settings::quantity::Count;
 use hephaestus_core::trace;
 use hephaestus_core::vocabulary::Vocabulary;
-use bad_records::BadRecords;
 use hephaestus_forge::inspect::Choice;
 use hephaestus_forge::inspect::paint::{Paint, When};
 use hephaestus_forge::inspect::search::Pattern;
