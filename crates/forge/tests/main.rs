@@ -3,6 +3,7 @@
 mod build;
 mod commands;
 mod recipes;
+mod shared_data;
 
 use std::path::PathBuf;
 
