@@ -120,7 +120,7 @@ fn missing(prefix: &Path, file: &Path) -> String {
     if prefix.extension().is_some_and(|end| end == "bin" || end == "idx") && prefix.is_file() {
         return format!("{told}: write the path without its ending, {}", prefix.with_extension("").display());
     }
-    format!("{told}: a corpus is a .bin and an .idx, made by `hephaestus-forge tokenize` or Megatron-LM")
+    format!("{told}: a corpus is a .bin and an .idx, made by `hephaestus-forge build` or Megatron-LM")
 }
 
 /// The last token of the first and the last few documents that have one.
