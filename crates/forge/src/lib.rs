@@ -1,9 +1,16 @@
-//! Documents into corpora: readers, tokenizer training, tokenizing, and looking at the result.
+//! Documents into corpora. Free of libtorch.
 //!
-//! In reading order: [`readers`] turn files into documents, with [`python`] understanding installed Python packages;
-//! [`bpe`] trains a tokenizer on documents; [`tokenize`](mod@tokenize) writes a corpus;
-//! [`inspect`](mod@inspect) and [`verify`](mod@verify) look at one, and [`report`] says how a build came to it. Free of
-//! libtorch.
+//! In reading order:
+//!
+//! - [`recipe`]: what the user wrote.
+//! - [`document`]: a document on its way from a file to tokens.
+//! - [`readers`]: files into documents; [`python`] understands installed packages.
+//! - [`render`]: documents into text, with what of it is learned.
+//! - [`quality`], [`retrieval`] and [`duplicates`]: which of them stay.
+//! - [`encode`]: texts into tokens.
+//! - [`build`]: all of it together, part by part, so that it may be interrupted and spread over machines.
+//! - [`report`]: what became of everything.
+//! - [`bpe`] trains a tokenizer; [`inspect`](mod@inspect) and [`verify`](mod@verify) look at a corpus.
 
 pub mod bpe;
 pub mod build;

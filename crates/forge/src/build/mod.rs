@@ -3,7 +3,7 @@
 //! The work is cut into parts ([`plan`]) and goes through phases, each of which leaves a file a part in the work folder
 //! ([`work`]), whole or not there:
 //!
-//! 1. [`gather`]: files are read, documents rendered and filtered ([`mill`]); what is kept is written down ([`stored`]),
+//! 1. [`gather`]: files are read, documents rendered and filtered; what is kept is written down ([`stored`]),
 //!    with the signatures that tell duplicates.
 //! 2. [`crate::duplicates`]: signatures of all parts are grouped; which documents to leave out is one file.
 //! 3. [`tokens`]: what is left is tokenized.

@@ -1,7 +1,7 @@
 //! The chat template of a tokenizer's folder, run as Hugging Face runs it, with whose text is whose.
 //!
 //! A template is a program that gives nothing but text, so where turns lie in it is found by asking twice. A conversation
-//! is rendered as it is, and again with [marks](marks) around what its messages say: private-use characters, which a
+//! is rendered as it is, and again with [`marks`] around what its messages say: private-use characters, which a
 //! template passes on like any others. Where the second text without its marks is the first, the marks show where each
 //! message lies, whatever the template reorders. An assistant's turn is more than what it says, though: it begins behind
 //! what the template writes when asked for a generation prompt after the messages before it, and ends with what it writes
