@@ -102,7 +102,8 @@ def rate(texts, encode, seconds):
 
 
 def ours(file, tokenizer, seconds):
-    command = [*OURS, "measure", file, tokenizer, str(seconds)]
+    # Cargo runs a bench in its package's folder.
+    command = [*OURS, "measure", os.path.abspath(file), os.path.abspath(tokenizer), str(seconds)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -138,7 +139,7 @@ def check(arguments, tokenizer):
     """Compares digests batch by batch; the first that differs ends it."""
     import numpy
 
-    command = [*OURS, "digests", arguments.file, arguments.tokenizer]
+    command = [*OURS, "digests", os.path.abspath(arguments.file), os.path.abspath(arguments.tokenizer)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         documents = tokens = size = 0
         for number, batch in enumerate(batches(arguments.file)):
