@@ -23,7 +23,7 @@ use super::{BuildError, Options};
 use crate::duplicates;
 
 /// Memory for grouping, in bytes.
-const GROUPING: u64 = 1 << 30;
+const GROUPING: u64 = 256 << 20;
 
 /// A work folder, open and locked.
 #[derive(Debug)]

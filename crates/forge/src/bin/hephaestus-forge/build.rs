@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use hephaestus_core::corpus::Manifest;
 use hephaestus_core::figures::{size, thousands};
-use hephaestus_core::settings;
+use hephaestus_core::settings::{self, Settings as _};
 use hephaestus_forge::build::{self, Built, Options, Plan, Shard, merge};
 use hephaestus_forge::duplicates;
 use hephaestus_forge::recipe::{self, Loaded, Recipe};
@@ -19,7 +19,7 @@ use crate::bad_records::BadRecords;
 #[derive(Args)]
 pub(crate) struct RecipeArgs {
     /// The forge recipe, a YAML file.
-    #[arg(long, value_name = "FILE", required_unless_present = "print_schema")]
+    #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
     /// Override a key of the recipe, such as output=corpora/small or sources.code.inputs.0.paths.0=src; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
@@ -68,13 +68,12 @@ pub(crate) struct MergeArgs {
 impl RecipeArgs {
     /// The recipe; `None` where its schema was asked for, which is then printed.
     fn load(&self) -> anyhow::Result<Option<Loaded>> {
-        match &self.recipe {
-            Some(path) if !self.print_schema => Ok(Some(recipe::load(path, &self.set)?)),
-            _ => {
-                writeln!(std::io::stdout(), "{:#}", settings::schema::<Recipe>())?;
-                Ok(None)
-            }
+        if self.print_schema {
+            writeln!(std::io::stdout(), "{:#}", settings::schema::<Recipe>())?;
+            return Ok(None);
         }
+        let Some(path) = &self.recipe else { anyhow::bail!("--recipe FILE is missing, such as {}", Recipe::EXAMPLE) };
+        Ok(Some(recipe::load(path, &self.set)?))
     }
 }
 
