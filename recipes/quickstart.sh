@@ -20,10 +20,9 @@ run $bin/hephaestus-forge tokenizer "$package" --reader python-code,python-docs,
     --vocab-size 4096 --max-bytes 20M --output demo/tokenizer
 
 say "2  Four corpora: code and text, and what an agent needs, tools and calls"
-at() { printf -- '--set sources.%s.inputs.0.paths.0=%s' "$1" "$2"; }
-# shellcheck disable=SC2046  # each at is two words
-run $bin/hephaestus-forge build --recipe recipes/quickstart/forge.yaml \
-    $(at code "$package") $(at tools "$package") $(at calls "$package") $(at text "$(dirname "$package")")
+paths=(--set "sources.text.inputs.0.paths.0=$(dirname "$package")")
+for source in code tools calls; do paths+=(--set "sources.$source.inputs.0.paths.0=$package"); done
+run $bin/hephaestus-forge build --recipe recipes/quickstart/forge.yaml "${paths[@]}"
 for source in code text tools calls; do run $bin/hephaestus-forge verify "demo/corpus/$source"; done
 run $bin/hephaestus-forge inspect demo/corpus/calls --tokenizer demo/tokenizer --sample 7 --documents 1
 

@@ -15,3 +15,11 @@ fn skipped(test: &str, why: &str) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
 }
+
+/// The training recipes that are shipped; those that begin with `forge` are the forge's.
+fn recipes() -> Vec<std::path::PathBuf> {
+    let entries = fs_err::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/recipes")).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let forges = |path: &std::path::Path| path.file_name().unwrap().to_string_lossy().starts_with("forge");
+    paths.filter(|path| path.extension().is_some_and(|end| end == "yaml") && !forges(path)).collect()
+}

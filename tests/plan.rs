@@ -302,11 +302,7 @@ fn every_shipped_recipe_is_planned_with_its_models_configuration() {
     assert!(Corpus::open(&corpus).unwrap().tokens() > 40_000_000_000);
     let machine = Machine { cuda: vec![("NVIDIA H200".to_owned(), 141_000_000_000)], ..cpu() };
     let mut planned = 0;
-    for entry in fs_err::read_dir(Path::new(ROOT).join("recipes")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_none_or(|end| end != "yaml") {
-            continue;
-        }
+    for path in crate::recipes() {
         let name = path.file_stem().unwrap().to_str().unwrap();
         let config = fs_err::read_dir(&configs)
             .unwrap()

@@ -157,12 +157,7 @@ fn a_recipe_written_with_its_defaults_loads_as_the_same_recipe() {
         SOUND.to_owned(),
         SOUND.replace("kind: cosine", "kind: infinite, decay: 3%, cooldown: 1M tokens, constant: 1e-4"),
     ];
-    for entry in fs_err::read_dir(Path::new(ROOT).join("recipes")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|end| end == "yaml") {
-            texts.push(fs_err::read_to_string(path).unwrap());
-        }
-    }
+    texts.extend(crate::recipes().into_iter().map(|path| fs_err::read_to_string(path).unwrap()));
     for text in texts {
         let recipe =
             recipe::parse(&text, Path::new("cpt.yaml"), &[]).unwrap_or_else(|problems| panic!("{problems}")).recipe;
