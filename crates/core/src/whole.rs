@@ -18,9 +18,11 @@ impl Whole {
     /// # Errors
     /// The file beside it cannot be created.
     pub fn create(path: &Path) -> std::io::Result<Self> {
-        let mut beside = OsString::from(path);
+        // Hidden: who reads the whole folder passes over what a killed program left.
+        let mut beside = OsString::from(".");
+        beside.push(path.file_name().unwrap_or_default());
         beside.push(".tmp");
-        let temporary = PathBuf::from(beside);
+        let temporary = path.with_file_name(beside);
         let file = BufWriter::with_capacity(1 << 20, fs_err::File::create(&temporary)?);
         Ok(Self { to: path.to_owned(), temporary, file })
     }
@@ -32,7 +34,9 @@ impl Whole {
     pub fn finish(mut self) -> std::io::Result<()> {
         self.file.flush()?;
         self.file.get_ref().sync_all()?;
-        fs_err::rename(&self.temporary, &self.to)
+        fs_err::rename(&self.temporary, &self.to)?;
+        let folder = self.to.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+        fs_err::File::open(folder)?.sync_all()
     }
 }
 

@@ -87,12 +87,12 @@ fn killed_in_any_phase_a_build_goes_on_to_the_same_bytes() {
     let out = folder.path().join("out");
     let work = out.join("work");
     let moments = [
-        "documents/00000000.jsonl.zst.tmp",
+        "documents/.00000000.jsonl.zst.tmp",
         "documents/00000005.json",
         "signatures/00000011.parquet",
         "grouping",
         "dropped.parquet",
-        "tokens/00000000.bin.tmp",
+        "tokens/.00000000.bin.tmp",
         "tokens/00000007.json",
         "corpora/first.json",
     ];

@@ -1,11 +1,11 @@
 //! Parquet tables of a few plain columns: read in batches by column name, written whole or not at all.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use hephaestus_core::whole::Whole;
 use parquet::basic::{Compression, Type, ZstdLevel};
 use parquet::column::reader::{ColumnReaderImpl, get_typed_column_reader};
 use parquet::data_type::DataType;
@@ -129,9 +129,8 @@ impl<T: DataType> Column<T> {
 
 /// A table that is written: beside its place, synced and renamed when it is whole.
 pub(super) struct TableWriter {
-    beside: PathBuf,
     path: PathBuf,
-    writer: SerializedFileWriter<File>,
+    writer: SerializedFileWriter<Whole>,
 }
 
 /// The values of one column of a row group.
@@ -144,11 +143,6 @@ pub(super) enum Values<'a> {
 impl TableWriter {
     /// `schema` in Parquet's own message notation; the columns named in `repeating` have few distinct values.
     pub(super) fn create(path: &Path, schema: &str, repeating: &[&str]) -> Result<Self, DuplicatesError> {
-        // Hidden: who reads the whole folder passes over what a killed run left.
-        let mut beside = OsString::from(".");
-        beside.push(path.file_name().unwrap_or_default());
-        beside.push(".tmp");
-        let beside = path.with_file_name(beside);
         let bad = |source| parquet(path, source);
         let schema = Arc::new(parse_message_type(schema).map_err(bad)?);
         let mut properties = WriterProperties::builder()
@@ -161,14 +155,14 @@ impl TableWriter {
         for column in repeating {
             properties = properties.set_column_dictionary_enabled(ColumnPath::from(*column), true);
         }
-        let file = fs_err::File::create(&beside)?.into_file();
+        let file = Whole::create(path)?;
         let writer = SerializedFileWriter::new(file, schema, Arc::new(properties.build())).map_err(bad)?;
-        Ok(Self { beside, path: path.to_owned(), writer })
+        Ok(Self { path: path.to_owned(), writer })
     }
 
     /// Appends a row group: its columns in the schema's order, all of one length.
     pub(super) fn row_group(&mut self, columns: &[Values<'_>]) -> Result<(), DuplicatesError> {
-        let write = |writer: &mut SerializedFileWriter<File>| -> Result<(), ParquetError> {
+        let write = |writer: &mut SerializedFileWriter<Whole>| -> Result<(), ParquetError> {
             use parquet::data_type::{BoolType, Int32Type, Int64Type};
             let mut group = writer.next_row_group()?;
             for values in columns {
@@ -186,14 +180,9 @@ impl TableWriter {
     }
 
     pub(super) fn finish(self) -> Result<(), DuplicatesError> {
-        let Self { beside, path, writer } = self;
+        let Self { path, writer } = self;
         let file = writer.into_inner().map_err(|source| parquet(&path, source))?;
-        file.sync_all()?;
-        fs_err::rename(&beside, &path)?;
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            fs_err::File::open(folder)?.sync_all()?;
-        }
-        Ok(())
+        Ok(file.finish()?)
     }
 }
 

@@ -11,9 +11,9 @@ mod markdown;
 mod page;
 pub mod tally;
 
-use std::io::Write as _;
 use std::path::Path;
 
+use hephaestus_core::whole;
 use serde::{Deserialize, Serialize};
 
 use distinct::Name;
@@ -189,13 +189,8 @@ impl Report {
         let json = serde_json::to_string_pretty(self)? + "\n";
         let files = [("report.json", json), ("report.md", self.markdown()), ("report.html", self.html()?)];
         for (name, text) in files {
-            let (path, temporary) = (folder.join(name), folder.join(format!("{name}.tmp")));
-            let mut file = fs_err::File::create(&temporary)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs_err::rename(&temporary, &path)?;
+            whole::write(&folder.join(name), text.as_bytes())?;
         }
-        fs_err::File::open(folder)?.sync_all()?;
         Ok(())
     }
 

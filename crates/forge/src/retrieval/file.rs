@@ -14,9 +14,10 @@
 //! | 56 | i16\[B\] | weights |
 //! | 56 + 2B | 32 bytes | SHA-256 of everything before |
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::Path;
 
+use hephaestus_core::whole;
 use sha2::{Digest, Sha256};
 
 use super::classifier::Classifier;
@@ -46,12 +47,7 @@ impl Classifier {
         bytes.extend(self.weights.iter().flat_map(|weight| weight.to_le_bytes()));
         let hash = Sha256::digest(&bytes);
         bytes.extend(hash);
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(".tmp");
-        let mut file = fs_err::File::create(&beside)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        Ok(fs_err::rename(&beside, path)?)
+        Ok(whole::write(path, &bytes)?)
     }
 
     /// Reads a classifier from a file.
