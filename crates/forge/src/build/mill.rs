@@ -95,11 +95,24 @@ impl Mill {
             Ok(unit) => self.reader(source, input).documents(unit),
             Err(bad) => vec![Err(bad.clone())],
         };
+        if let (Ok(Unit::Record { path, position, .. }), []) = (unit, documents.as_slice()) {
+            return vec![self.passed_over(source, input, position.origin(path))];
+        }
         let one = |read| match read {
             Ok(document) => self.document(&self.sources[source], document),
             Err(bad) => Outcome::Bad(bad),
         };
         documents.into_iter().map(one).collect()
+    }
+
+    /// A record of which the reader made nothing: it was not selected, or is empty.
+    fn passed_over(&self, source: usize, input: usize, origin: String) -> Outcome {
+        let (rule, detail) = match self.reader(source, input).input.at_least.is_empty() {
+            true => ("empty", "no text"),
+            false => ("at_least", "below what the recipe asks for"),
+        };
+        let (detail, scrubbed) = (detail.to_owned(), Scrubbed::default());
+        Outcome::Dropped { rule, detail, benchmark: None, origin, text: String::new(), scrubbed }
     }
 
     fn document(&self, source: &SourceMill, mut document: Document) -> Outcome {

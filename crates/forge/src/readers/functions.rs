@@ -5,6 +5,7 @@ use std::cell::Cell;
 
 use serde_json::{Map, Value, json};
 
+use super::json::kind;
 use super::schema::{Schemas, Side};
 use super::{BadRecord, Read, example, prose};
 use crate::document::{Content, Document, Facts, RecordKind};
@@ -242,18 +243,6 @@ fn hints(annotations: &Value) -> Vec<Value> {
         _ => None,
     };
     HINTS.iter().filter_map(word).filter(|word| !word.is_empty()).map(Value::from).collect()
-}
-
-/// A JSON value's kind, as errors name it.
-pub(super) fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
 }
 
 #[cfg(test)]

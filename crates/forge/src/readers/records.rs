@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::functions::kind;
+use super::json::kind;
 use super::{BadRecord, Read, example, prose};
 use crate::document::{Content, Document, Facts, RecordKind};
 use crate::recipe::Input;

@@ -17,6 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::json::kind;
 use super::{BadRecord, Read};
 use crate::document::{Content, Conversation, Document, Facts};
 use crate::recipe::Input;
@@ -151,18 +152,6 @@ fn keys(record: &Map<String, Value>) -> String {
     let more = record.len().saturating_sub(SHOWN);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     format!("the keys {}{more}", shown.join(", "))
-}
-
-/// What a JSON value is, for people.
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
 }
 
 /// At most so many bytes of a text, cut between characters.
