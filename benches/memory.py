@@ -2,7 +2,7 @@
 
     .venv/bin/python benches/memory.py --text TEXT.jsonl --tokenizer FOLDER --sizes 10M,100M,1G,5G
 
-TEXT is any JSON lines file with "text" (`benches/peers/tokenize.py --make` writes one). Inputs are made of its lines, drawn at
+TEXT is any JSON lines file with "text" (`benches/peers/tokenizing.py --make` writes one). Inputs are made of its lines, drawn at
 random with a seed into documents of a few kilobytes, so that they are no duplicates of one another. They are scrubbed and
 compared for exact and near duplicates; web filters are off, as they would leave out nearly all of such text.
 """

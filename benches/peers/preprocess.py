@@ -2,7 +2,7 @@
 
     git clone --depth 1 --branch core_v0.17.1 https://github.com/NVIDIA/Megatron-LM MEGATRON
     .venv/bin/pip install --target DEPENDENCIES --no-deps six
-    .venv/bin/python benches/peers/tokenize.py --make FILE --bytes 200000000
+    .venv/bin/python benches/peers/tokenizing.py --make FILE --bytes 200000000
     .venv/bin/python benches/peers/preprocess.py FILE TOKENIZER --megatron MEGATRON --dependencies DEPENDENCIES
 
 FILE holds JSON lines with `text`; TOKENIZER is a folder in the Hugging Face layout. Both are run by turns, each anew from

@@ -1,6 +1,6 @@
 //! How fast documents become tokens, on as many threads as there are cores (or `RAYON_NUM_THREADS`).
 //!
-//! FILE holds JSON lines with `text` (`benches/peers/tokenize.py --make` makes one), TOKENIZER is a folder with `tokenizer.json`.
+//! FILE holds JSON lines with `text` (`benches/peers/tokenizing.py --make` makes one), TOKENIZER is a folder with `tokenizer.json`.
 //!
 //! - `cargo bench -p hephaestus-forge --bench tokenize -- FILE TOKENIZER SECONDS`: MB a second, by turns, of this encoder and
 //!   of the `tokenizers` library.
@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
-/// Documents in a batch, as in `peers/tokenize.py`.
+/// Documents in a batch, as in `peers/tokenizing.py`.
 const BATCH: usize = 1000;
 /// Bytes of text that throughput is measured on, over and over.
 const MEASURED: usize = 256 << 20;

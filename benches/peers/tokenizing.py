@@ -1,8 +1,8 @@
 """Hugging Face's tokenizers against this project's encoder, on the same text, cores and in the same run.
 
-    .venv/bin/python benches/peers/tokenize.py --make FILE [--bytes 1000000000]
-    .venv/bin/python benches/peers/tokenize.py FILE TOKENIZER [--rounds 5] [--seconds 3]
-    .venv/bin/python benches/peers/tokenize.py FILE TOKENIZER --check
+    .venv/bin/python benches/peers/tokenizing.py --make FILE [--bytes 1000000000]
+    .venv/bin/python benches/peers/tokenizing.py FILE TOKENIZER [--rounds 5] [--seconds 3]
+    .venv/bin/python benches/peers/tokenizing.py FILE TOKENIZER --check
 
 `--make` writes JSON lines with mixed text of what is on the machine: Python packages, what lies in /usr/share and
 /usr/include, the folders given with `--from`; documents of a few KB, shuffled, the same for the same machine. Where that is
