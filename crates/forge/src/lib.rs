@@ -12,6 +12,7 @@
 //! - [`report`]: what became of everything.
 //! - [`bpe`] trains a tokenizer; [`inspect`](mod@inspect) and [`verify`](mod@verify) look at a corpus.
 
+mod ahead;
 pub mod bpe;
 pub mod build;
 pub mod document;

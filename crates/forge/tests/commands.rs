@@ -70,6 +70,47 @@ fn a_bad_json_line_is_named_counted_and_skipped() {
 }
 
 #[test]
+fn read_shows_what_a_recipe_makes_of_a_source_and_what_it_would_drop() {
+    let folder = with_tokenizer();
+    write(&folder, "x.jsonl", "{\"text\": \"Write to smith@anvils.dev, please.\"}\n{\"text\": \"no\"}\n{\n");
+    recipe(&folder, "c", "{ reader: jsonl, paths: [x.jsonl] }");
+    let set = ["--set", "sources.c.quality.min_bytes=10", "--set", "sources.c.quality.scrub.emails=true"];
+    let (out, err) = succeed(&folder, &[&["read", "--recipe", "c.yaml", "--source", "c"][..], &set].concat());
+    insta::assert_snapshot!(format!("{out}{err}"), @r#"
+    {"text":"Write to email@example.com, please.","origin":"x.jsonl:1"}
+    {"text":"no","origin":"x.jsonl:2","dropped":"size.min_bytes: 2 bytes, at least 10 expected"}
+    bad record: x.jsonl:3:1: not JSON: EOF while parsing an object
+    skipped 1 bad records (--strict stops at the first)
+    "#);
+    let err = fail(&folder, &["read", "--recipe", "c.yaml", "--source", "cc"]);
+    assert!(err.contains("no source \"cc\" in the recipe, did you mean c?; it has: c"), "{err}");
+}
+
+#[test]
+fn parquet_of_another_writer_is_read_whatever_types_codecs_and_pages_it_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = r#"
+import duckdb
+for codec in ("zstd", "snappy", "uncompressed", "gzip", "brotli", "lz4_raw"):
+    for version in ("V1", "V2"):
+        duckdb.sql(f"""copy (select i, 'text number ' || i as text, now() as at, current_date as day, time '10:00:00' as hour,
+            i::decimal(10, 2) as price, [i, i + 1] as list, {{'a': i, 'b': 'x' || i}} as struct, map {{'k': i}} as map,
+            i::tinyint as small, gen_random_uuid() as uuid, i::double as real, i % 2 = 0 as even, 'x'::blob as bytes,
+            '{{}}'::json as json from range(0, 100) r(i))
+            to '{codec}-{version}.parquet' (format parquet, codec '{codec}', parquet_version '{version}')""")
+"#;
+    let made = Program::new(PYTHON).current_dir(folder.path()).args(["-c", script]).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    for field in ["text", "struct.b"] {
+        let (out, err) = succeed(&folder, &["read", ".", "--reader", "parquet", "--field", field]);
+        let texts = texts(&out);
+        assert!(texts.len() == 12 * 100 && err.is_empty(), "{} rows\n{err}", texts.len());
+        let last = if field == "text" { "text number 99" } else { "x99" };
+        assert!(texts.chunks(100).all(|texts| texts[99] == last), "{texts:?}");
+    }
+}
+
+#[test]
 fn a_source_tree_honours_gitignore_and_leaves_binaries_out() {
     let folder = tempfile::tempdir().unwrap();
     write(&folder, "tree/.gitignore", "build/\n*.gen.py\n");

@@ -1,7 +1,6 @@
 //! Phases before grouping: classifiers are trained, files read, documents kept or left out.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::sync_channel;
 
 use hephaestus_core::progress;
 use rayon::prelude::*;
@@ -12,6 +11,7 @@ use super::plan::{Part, Plan};
 use super::stored::StoredWriter;
 use super::work::Work;
 use super::{BuildError, Options};
+use crate::ahead::ahead;
 use crate::duplicates::{self, SignatureWriter};
 use crate::readers::{self, BadRecord, Unit};
 use crate::recipe::Recipe;
@@ -81,19 +81,9 @@ fn gather(
     let mut signatures = SignatureWriter::create(&work.part("signatures", part.number, "parquet"))?;
     let Gathered { mut tally, mut bad } = Gathered::default();
     let mut kept = 0;
-    let (send, chunks) = sync_channel(1);
+    let mut units = mill.reader(part.source, part.input).units(&part.slices);
     std::thread::scope(|scope| -> Result<(), BuildError> {
-        scope.spawn(move || {
-            let mut units = mill.reader(part.source, part.input).units(&part.slices);
-            loop {
-                let chunk = readers::chunk(&mut units, CHUNK);
-                // Nobody listens any more where the other side failed.
-                if chunk.is_empty() || send.send(chunk).is_err() {
-                    break;
-                }
-            }
-        });
-        for chunk in chunks {
+        for chunk in ahead(scope, move || Some(readers::chunk(&mut units, CHUNK)).filter(|chunk| !chunk.is_empty())) {
             let outcomes: Vec<Outcome> =
                 chunk.par_iter().flat_map_iter(|unit| mill.grind(part.source, part.input, unit)).collect();
             for outcome in outcomes {

@@ -10,13 +10,14 @@
 //! 4. [`assemble`]: the parts of a source become its corpus, and all that was counted the report.
 //!
 //! A build that was killed does again only the part it was at. With `--shard i/n` a machine reads and tokenizes every n-th
-//! part; [`merge`] brings work folders together.
+//! part; [`merge`] brings work folders together. [`preview`](mod@preview) shows what the first phase makes of a source.
 
 pub mod assemble;
 pub mod gather;
 pub mod merge;
 mod mill;
 pub mod plan;
+pub mod preview;
 pub mod stored;
 pub mod tokens;
 pub mod work;
@@ -34,6 +35,7 @@ use crate::report::ReportError;
 use crate::{duplicates, quality, render, retrieval};
 
 pub use plan::{Plan, Shard};
+pub use preview::preview;
 pub use work::Work;
 
 /// How to build.
@@ -139,6 +141,16 @@ pub enum BuildError {
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A source that the recipe does not have.
+    #[error("no source \"{name}\" in the recipe{}; it has: {}", near.as_ref().map_or(String::new(), |near| format!(", did you mean {near}?")), sources.join(", "))]
+    NoSource {
+        /// What was asked for.
+        name: String,
+        /// What was meant, most likely.
+        near: Option<String>,
+        /// What there is.
+        sources: Vec<String>,
     },
     /// Nothing was kept of anything.
     #[error("no document was kept ({read} read, {bad} bad records): see {}", report.display())]

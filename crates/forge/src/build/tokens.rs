@@ -1,7 +1,6 @@
 //! What is kept and is no duplicate, tokenized part by part.
 
 use std::io::Write as _;
-use std::sync::mpsc::sync_channel;
 
 use hephaestus_core::corpus::format::TokenType;
 use hephaestus_core::progress;
@@ -13,6 +12,7 @@ use super::plan::{Part, Plan};
 use super::stored::{self, Stored};
 use super::work::Work;
 use super::{BuildError, Options};
+use crate::ahead::ahead;
 use crate::document::LEARNED;
 use crate::duplicates::Dropped;
 use crate::encode::{Encoded, Encoder};
@@ -84,18 +84,8 @@ fn tokenize(
     let mut duplicates = dropped.into_iter().peekable();
     let mut done = Tokenized::default();
     let mut documents = stored::read(&work.part("documents", part.number, "jsonl.zst"))?;
-    let (send, chunks) = sync_channel(1);
     std::thread::scope(|scope| -> Result<(), BuildError> {
-        scope.spawn(move || {
-            loop {
-                let chunk = chunk(&mut documents);
-                let over = chunk.as_ref().is_ok_and(Vec::is_empty);
-                let failed = chunk.is_err();
-                if over || send.send(chunk).is_err() || failed {
-                    break;
-                }
-            }
-        });
+        let chunks = ahead(scope, move || chunk(&mut documents).transpose());
         let mut number = 0_u32;
         for chunk in chunks {
             let mut kept = Vec::new();
@@ -168,8 +158,8 @@ impl Files {
     }
 }
 
-/// The next documents, up to a chunk of text together (always one at least, where there is any).
-fn chunk(documents: &mut dyn Iterator<Item = Result<Stored, BuildError>>) -> Result<Vec<Stored>, BuildError> {
+/// The next documents, up to a chunk of text together; none where there are no more.
+fn chunk(documents: &mut dyn Iterator<Item = Result<Stored, BuildError>>) -> Result<Option<Vec<Stored>>, BuildError> {
     let mut taken = Vec::new();
     let mut size = 0;
     while size < CHUNK {
@@ -177,5 +167,5 @@ fn chunk(documents: &mut dyn Iterator<Item = Result<Stored, BuildError>>) -> Res
         size += stored.text.text.len();
         taken.push(stored);
     }
-    Ok(taken)
+    Ok(Some(taken).filter(|taken| !taken.is_empty()))
 }

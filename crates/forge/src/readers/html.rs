@@ -1,8 +1,13 @@
 //! HTML: the main text of a page, as Markdown under its title.
 
+use std::borrow::Cow;
 use std::path::Path;
+use std::sync::LazyLock;
 
-use super::{BadRecord, Document, Read, read_text};
+use encoding_rs::Encoding;
+use regex::bytes::Regex;
+
+use super::{BadRecord, Document, Read, stream};
 
 /// Extensions taken from a folder.
 pub const EXTENSIONS: &[&str] = &["html", "htm", "xhtml"];
@@ -15,15 +20,43 @@ const OPEN_ENDED: &[&str] = &[
     "p", "param", "source", "tbody", "td", "tfoot", "th", "thead", "tr", "track", "wbr",
 ];
 
+/// Bytes at the start of a page among which it may say how it is encoded (HTML Living Standard, 13.2.3.2).
+const HEAD: usize = 1024;
+
 /// The main text of the page in a file; `None` where there is none.
 pub fn document(path: &Path, limit: u64) -> Option<Read> {
-    match read_text(path, limit) {
+    let origin = path.display().to_string();
+    let bytes = match stream::read(path, limit) {
+        Ok(bytes) => bytes,
+        Err(reason) => return Some(Err(BadRecord { origin, reason })),
+    };
+    match decoded(&bytes) {
         Ok(page) if depth(&page) > DEPTH => {
             let reason = format!("more than {DEPTH} elements inside each other: not a page that a person wrote");
-            Some(Err(BadRecord { origin: path.display().to_string(), reason }))
+            Some(Err(BadRecord { origin, reason }))
         }
-        Ok(page) => main_text(&page).map(|text| Ok(Document::text(path.display().to_string(), text))),
-        Err(bad) => Some(Err(bad)),
+        Ok(page) => main_text(&page).map(|text| Ok(Document::text(origin, text))),
+        Err(reason) => Some(Err(BadRecord { origin, reason })),
+    }
+}
+
+/// A page as text: UTF-8 where it is that, else in the encoding that its byte order mark or its head names.
+fn decoded(bytes: &[u8]) -> Result<Cow<'_, str>, String> {
+    static CHARSET: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r#"(?i)(?:charset|encoding)\s*=\s*["']?\s*([a-z0-9_:.-]+)"#).expect("a regular expression")
+    });
+    let invalid = match std::str::from_utf8(bytes) {
+        Ok(text) => return Ok(Cow::Borrowed(text.strip_prefix('\u{feff}').unwrap_or(text))),
+        Err(error) => format!("not UTF-8: invalid byte at offset {}", error.valid_up_to()),
+    };
+    let head = &bytes[..bytes.len().min(HEAD)];
+    let named = || CHARSET.captures(head).and_then(|captures| Encoding::for_label(&captures[1]));
+    let Some(encoding) = Encoding::for_bom(bytes).map(|(encoding, _)| encoding).or_else(named) else {
+        return Err(format!("{invalid}, and the page names no other encoding"));
+    };
+    match encoding.decode(bytes) {
+        (text, _, false) => Ok(text),
+        (_, encoding, true) => Err(format!("{invalid}, nor is it the {} that the page names", encoding.name())),
     }
 }
 
@@ -112,6 +145,27 @@ mod tests {
         assert_eq!(text, "# T\n\nOnly this is here.\n");
         assert_eq!(main_text("<html><body><script>x</script></body></html>"), None);
         assert_eq!(main_text(""), None);
+    }
+
+    #[test]
+    fn a_page_is_read_in_the_encoding_that_it_names() {
+        let latin =
+            [&b"<meta http-equiv='Content-Type' content='text/html; charset=ISO-8859-1'>caf"[..], b"\xe9"].concat();
+        assert!(decoded(&latin).unwrap().ends_with("caf\u{e9}"));
+        let japanese = [&b"<?xml version='1.0' encoding='Shift_JIS'?>"[..], b"\x90\x85"].concat();
+        assert!(decoded(&japanese).unwrap().ends_with('水'));
+        assert_eq!(decoded(b"\xff\xfeh\0i\0").unwrap(), "hi");
+        assert_eq!(decoded(b"\xef\xbb\xbfhi").unwrap(), "hi");
+        // What is UTF-8 is that, whatever it says.
+        assert!(decoded("<meta charset=latin1>caf\u{e9}".as_bytes()).unwrap().ends_with("caf\u{e9}"));
+        assert_eq!(
+            decoded(b"caf\xe9").unwrap_err(),
+            "not UTF-8: invalid byte at offset 3, and the page names no other encoding"
+        );
+        assert_eq!(
+            decoded(b"<meta charset=utf-8>caf\xe9").unwrap_err(),
+            "not UTF-8: invalid byte at offset 23, nor is it the UTF-8 that the page names"
+        );
     }
 
     #[test]

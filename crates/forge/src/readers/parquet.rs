@@ -1,19 +1,22 @@
 //! Parquet: a document a row, the text of one column. Other columns are not read.
 //!
-//! Rows come a few at a time, so memory is bounded by a page of the column. The library checks much of what it reads but
-//! can still panic on a hostile file; a panic inside it ends a row group, as a bad record, and nothing else.
+//! Rows come a few at a time, so memory is bounded by a page of the column. What is wrong inside a row group ends it, as a
+//! bad record, and nothing else.
+
+mod file;
+mod format;
+mod thrift;
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use parquet::basic::Type;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_column_reader};
 use parquet::data_type::{ByteArray, ByteArrayType};
-use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::reader::FileReader;
 use parquet::schema::types::ColumnDescPtr;
 
+use self::file::{Source, guarded, open};
 use super::{BadRecord, Range, Slice, Unit, stream};
 
 /// Extensions taken from a folder.
@@ -23,27 +26,6 @@ const BATCH: usize = 64;
 /// Columns that an error names.
 const NAMED: usize = 12;
 
-/// Runs what calls the library; its panics are errors.
-fn guarded<T>(run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    // What the closure changes is dropped when it panics: callers end the row group.
-    catch_unwind(AssertUnwindSafe(run))
-        .unwrap_or_else(|_| Err("not Parquet that can be read: its structure contradicts itself".to_owned()))
-}
-
-fn open(path: &Path, limit: u64) -> Result<Box<dyn FileReader>, String> {
-    let packing = stream::open(path).map_err(|error| error.to_string())?.packing;
-    guarded(|| {
-        let words = |error: parquet::errors::ParquetError| format!("not Parquet: {error}");
-        if packing != stream::Packing::Plain {
-            // Parquet is read from its end, so a packed file is unpacked first.
-            let bytes = Bytes::from(stream::read(path, limit)?);
-            return Ok(Box::new(SerializedFileReader::new(bytes).map_err(words)?) as Box<dyn FileReader>);
-        }
-        let file = fs_err::File::open(path).map_err(|error| error.to_string())?;
-        Ok(Box::new(SerializedFileReader::new(file.into_parts().0).map_err(words)?))
-    })
-}
-
 /// Bytes on the disk of each row group.
 ///
 /// # Errors
@@ -52,7 +34,7 @@ pub(super) fn group_sizes(path: &Path) -> Result<Vec<u64>, String> {
     if stream::open(path).map_err(|error| error.to_string())?.packing != stream::Packing::Plain {
         return Err("packed".to_owned());
     }
-    let reader = open(path, 0)?;
+    let (_, reader) = open(path, 0)?;
     let sizes = reader.metadata().row_groups().iter();
     Ok(sizes
         .map(|group| group.columns().iter().map(|c| u64::try_from(c.compressed_size()).unwrap_or(0)).sum())
@@ -62,10 +44,11 @@ pub(super) fn group_sizes(path: &Path) -> Result<Vec<u64>, String> {
 /// Streams the texts of a slice's rows under `column`, a name or a dotted path (a JSON pointer does too). Rows without
 /// text are left out; the strings of a list are joined by newlines.
 pub fn rows(slice: &Slice, column: &str, limit: u64) -> impl Iterator<Item = Result<Unit, BadRecord>> + Send + use<> {
-    let mut rows = match open(&slice.path, limit).and_then(|reader| Rows::new(reader, slice, column, limit)) {
-        Ok(rows) => Ok(rows),
-        Err(reason) => Err(Some(BadRecord { origin: slice.path.display().to_string(), reason })),
-    };
+    let mut rows =
+        match open(&slice.path, limit).and_then(|(source, reader)| Rows::new(source, reader, slice, column, limit)) {
+            Ok(rows) => Ok(rows),
+            Err(reason) => Err(Some(BadRecord { origin: slice.path.display().to_string(), reason })),
+        };
     std::iter::from_fn(move || match &mut rows {
         Ok(rows) => rows.next(),
         Err(bad) => bad.take().map(Err),
@@ -79,6 +62,7 @@ struct Column {
 }
 
 struct Rows {
+    source: Source,
     reader: Box<dyn FileReader>,
     path: PathBuf,
     column: Column,
@@ -97,7 +81,13 @@ struct Rows {
 }
 
 impl Rows {
-    fn new(reader: Box<dyn FileReader>, slice: &Slice, column: &str, limit: u64) -> Result<Self, String> {
+    fn new(
+        source: Source,
+        reader: Box<dyn FileReader>,
+        slice: &Slice,
+        column: &str,
+        limit: u64,
+    ) -> Result<Self, String> {
         let groups = reader.metadata().num_row_groups();
         let (begin, end) = match slice.range {
             Range::RowGroups { begin, end } => (begin as usize, (end as usize).min(groups)),
@@ -117,6 +107,7 @@ impl Rows {
             input: 0,
             ready: VecDeque::new(),
             buffers: Default::default(),
+            source,
             reader,
         })
     }
@@ -168,6 +159,8 @@ impl Rows {
     fn open_group(&self) -> Result<(ColumnReaderImpl<ByteArrayType>, u64), String> {
         let words = |error: parquet::errors::ParquetError| error.to_string();
         let group = self.reader.get_row_group(self.group).map_err(words)?;
+        let (begin, length) = group.metadata().column(self.column.index).byte_range();
+        self.source.check_pages(begin, begin.saturating_add(length))?;
         let pages = group.get_column_page_reader(self.column.index).map_err(words)?;
         let columns = group.metadata().columns().iter();
         let bytes = columns.map(|column| u64::try_from(column.compressed_size()).unwrap_or(0)).sum();

@@ -2,6 +2,7 @@
 
 mod bad_records;
 mod build;
+mod read;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -10,15 +11,12 @@ use std::process::ExitCode;
 use bad_records::BadRecords;
 use clap::{Args, Parser, Subcommand};
 use hephaestus_core::figures::{size, thousands};
-use hephaestus_core::settings::quantity::Count;
 use hephaestus_core::trace;
 use hephaestus_core::vocabulary::Vocabulary;
 use hephaestus_forge::inspect::Choice;
 use hephaestus_forge::inspect::paint::{Paint, When};
 use hephaestus_forge::inspect::search::Pattern;
-use hephaestus_forge::readers::{Kind, Reader};
-use hephaestus_forge::recipe::Input;
-use hephaestus_forge::render::Renderer;
+use hephaestus_forge::readers::Kind;
 use hephaestus_forge::{bpe, inspect, verify};
 
 /// Build token corpora from documents, and look inside them.
@@ -33,8 +31,8 @@ struct Cli {
 enum Command {
     /// Train a byte-level BPE tokenizer, written as transformers reads it.
     Tokenizer(TokenizerArgs),
-    /// Print what a reader makes of its inputs, as JSON lines with "text" and "origin".
-    Read(ReadArgs),
+    /// Print what a reader, or a recipe, makes of documents, as JSON lines with "text" and "origin".
+    Read(read::ReadArgs),
     /// Build the corpora that a recipe describes; after a kill, the same command goes on.
     Build(build::BuildArgs),
     /// Group the duplicates among what all shards of a build read.
@@ -56,7 +54,7 @@ struct TokenizerArgs {
     #[arg(long, value_delimiter = ',', default_value = "text")]
     reader: Vec<Kind>,
     #[command(flatten)]
-    reading: ReadingArgs,
+    reading: read::ReadingArgs,
     /// Tokens in the vocabulary, special tokens included.
     #[arg(long, default_value_t = 8192)]
     vocab_size: usize,
@@ -64,23 +62,11 @@ struct TokenizerArgs {
     #[arg(long, value_delimiter = ',', value_name = "TOKEN")]
     special: Vec<String>,
     /// Train on a sample of at most so much text, such as 200M; the same one every time.
-    #[arg(long, default_value = "1G", value_name = "BYTES", value_parser = parse_size)]
+    #[arg(long, default_value = "1G", value_name = "BYTES", value_parser = read::parse_size)]
     max_bytes: u64,
     /// Folder to write.
     #[arg(long, short)]
     output: PathBuf,
-}
-
-#[derive(Args)]
-struct ReadArgs {
-    /// Files and folders to read.
-    #[arg(required = true)]
-    inputs: Vec<PathBuf>,
-    /// How to read them.
-    #[arg(long, default_value = "text")]
-    reader: Kind,
-    #[command(flatten)]
-    reading: ReadingArgs,
 }
 
 #[derive(Args)]
@@ -128,42 +114,11 @@ struct VerifyArgs {
     tokenizer: Option<PathBuf>,
 }
 
-#[derive(Args)]
-struct ReadingArgs {
-    /// jsonl: the key that holds the text, or a JSON pointer such as /a/b.
-    #[arg(long, default_value = "text")]
-    field: String,
-    /// Extensions taken from folders, separated by commas, instead of the reader's own.
-    #[arg(long, value_delimiter = ',', value_name = "EXT")]
-    extension: Vec<String>,
-    /// Leave out paths that match a glob, relative to each input folder; may be repeated.
-    #[arg(long, value_name = "GLOB")]
-    exclude: Vec<String>,
-    /// Largest file, or JSON line, that is read, such as 500k.
-    #[arg(long, value_name = "BYTES", value_parser = parse_size)]
-    max_file_bytes: Option<u64>,
-    /// Stop at the first bad record instead of skipping it.
-    #[arg(long)]
-    strict: bool,
-}
-
-impl ReadingArgs {
-    fn reader(&self, kind: Kind, paths: &[PathBuf]) -> Reader {
-        Reader::new(Input {
-            field: Some(self.field.clone()),
-            extensions: self.extension.clone(),
-            exclude: self.exclude.clone(),
-            max_bytes: self.max_file_bytes.map(Count),
-            ..Input::new(kind, paths)
-        })
-    }
-}
-
 fn main() -> ExitCode {
     trace::start();
     let done = match Cli::parse().command {
         Command::Tokenizer(args) => tokenizer(&args),
-        Command::Read(args) => read(&args),
+        Command::Read(args) => read::read(&args),
         Command::Build(args) => build::build(&args),
         Command::Group(args) => build::group(&args),
         Command::Merge(args) => build::merge(&args),
@@ -182,11 +137,11 @@ fn main() -> ExitCode {
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let kind = match (error.downcast_ref::<std::io::Error>(), error.downcast_ref::<inspect::InspectError>()) {
-        (Some(error), _) | (None, Some(inspect::InspectError::Io(error))) => Some(error.kind()),
-        _ => error.downcast_ref::<serde_json::Error>().and_then(serde_json::Error::io_error_kind),
+    let error = match error.downcast_ref::<inspect::InspectError>() {
+        Some(inspect::InspectError::Io(error)) => Some(error),
+        _ => error.downcast_ref::<std::io::Error>(),
     };
-    kind == Some(std::io::ErrorKind::BrokenPipe)
+    error.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 fn tokenizer(args: &TokenizerArgs) -> anyhow::Result<ExitCode> {
@@ -210,30 +165,6 @@ fn tokenizer(args: &TokenizerArgs) -> anyhow::Result<ExitCode> {
         size(trained.seen_bytes),
         args.output.display(),
     );
-    Ok(ExitCode::SUCCESS)
-}
-
-fn read(args: &ReadArgs) -> anyhow::Result<ExitCode> {
-    let reader = args.reading.reader(args.reader, &args.inputs);
-    let renderer = Renderer::plain();
-    let listing = reader.list()?;
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let mut bad = BadRecords::default();
-    for unit in reader.units(&listing.slices()) {
-        for document in unit.map_or_else(|bad| vec![Err(bad)], |unit| reader.documents(&unit)) {
-            match document {
-                Ok(document) => {
-                    let (text, origin) = (renderer.render(&document).unwrap_or_default().text, document.origin);
-                    serde_json::to_writer(&mut out, &serde_json::json!({ "text": text, "origin": origin }))?;
-                    out.write_all(b"\n")?;
-                }
-                Err(record) if args.reading.strict => anyhow::bail!("{record} (--strict)"),
-                Err(record) => bad.report(&record),
-            }
-        }
-    }
-    out.flush()?;
-    bad.close();
     Ok(ExitCode::SUCCESS)
 }
 
@@ -274,19 +205,4 @@ fn verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let checked = if checked.is_empty() { "the header only".to_owned() } else { checked };
     eprintln!("{} is not sound (checked {checked})", args.prefix.display());
     Ok(ExitCode::FAILURE)
-}
-
-/// Bytes as people write them: `500`, `500k`, `20M`, `1.5G`.
-fn parse_size(text: &str) -> Result<u64, String> {
-    let unit = text.trim_end_matches(['B', 'b']);
-    let (number, scale) = match unit.chars().last() {
-        Some('k' | 'K') => (&unit[..unit.len() - 1], 1e3),
-        Some('m' | 'M') => (&unit[..unit.len() - 1], 1e6),
-        Some('g' | 'G') => (&unit[..unit.len() - 1], 1e9),
-        _ => (unit, 1.0),
-    };
-    match number.parse::<f64>() {
-        Ok(number) if number > 0.0 && number.is_finite() => Ok((number * scale) as u64),
-        _ => Err("expected a number of bytes above 0, such as 500000, 500k, 20M or 1G".to_owned()),
-    }
 }
