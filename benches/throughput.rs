@@ -14,6 +14,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use hephaestus::corpus::batch::{Batch, IGNORE};
 use hephaestus::hf;
+use hephaestus::model::config::Recompute;
 use hephaestus::model::decoder::Decoder;
 use hephaestus::optim::adamw::{AdamW, Settings};
 use hephaestus::train::step::Engine;
@@ -45,7 +46,7 @@ fn run(folder: &Path, kind: Kind, precision: &str, warmup: usize, steps: usize) 
     let config = hf::config::read(folder)?;
     let masters = hf::import::load(folder, &config, Kind::Float, Device::Cpu)?;
     let parameters = hf::import::load(folder, &config, kind, Device::Cpu)?;
-    let decoder = Decoder::new(&config, &parameters, false)?;
+    let decoder = Decoder::new(&config, &parameters, Recompute::None)?;
     let optimizer = AdamW::new(&parameters, &masters, ADAMW)?;
     drop(masters);
     let mut engine = Engine::new(parameters, decoder, optimizer, 0.0);

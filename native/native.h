@@ -7,13 +7,21 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstddef>
+#include <cstdint>
 
 extern "C" {
 const char *hephaestus_libtorch_version();
 long hephaestus_cuda_version();
+bool hephaestus_has_kernels();
 
 bool hephaestus_cuda_device(int index, char *name, size_t length, size_t *bytes);
 size_t hephaestus_cuda_peak_memory(int index);
+
+const char *hephaestus_profile_begin(bool gpu);
+const char *hephaestus_profile_end(const char *path,
+                                   void (*see)(void *to, const char *name, uint64_t begin, uint64_t duration,
+                                               uint64_t thread, bool on_gpu),
+                                   void *to);
 
 const char *hephaestus_global_norm(at::Tensor *const *tensors, size_t count, at::Tensor **norm);
 const char *hephaestus_copy(at::Tensor *const *to, at::Tensor *const *from, size_t count);
@@ -21,10 +29,14 @@ const char *hephaestus_accumulate(at::Tensor *const *to, at::Tensor *const *from
 const char *hephaestus_forget_gradients(at::Tensor *const *tensors, size_t count);
 
 struct hephaestus_adamw {
-  double lr, beta1, beta2, eps, weight_decay;
+  double beta1, beta2, eps, weight_decay;
 };
-const char *hephaestus_adamw_step(at::Tensor *const *weights, at::Tensor *const *gradients, at::Tensor *const *exp_avgs,
-                                  at::Tensor *const *exp_avg_sqs, size_t count, const at::Tensor *step,
-                                  const at::Tensor *gradient_divisor, const at::Tensor *found_inf,
-                                  const hephaestus_adamw *settings);
+// Of one parameter; `weight` is null where the master is the weight.
+struct hephaestus_parameter {
+  const at::Tensor *gradient, *master, *exp_avg, *exp_avg_sq, *weight;
+  bool decays;
+};
+const char *hephaestus_adamw_step(const hephaestus_parameter *parameters, size_t count, const hephaestus_adamw *numbers,
+                                  const at::Tensor *lr, const at::Tensor *step, const at::Tensor *divisor,
+                                  const at::Tensor *skipped);
 }

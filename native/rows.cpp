@@ -155,6 +155,27 @@ INLINE float cross_entropy_row(T *logits, float *scratch, int64_t width, int64_t
   return log_z;
 }
 
+template <class T>
+INLINE void adamw_run(const T *gradient, float *master, float *exp_avg, float *exp_avg_sq, Bf16 *weight, int64_t count,
+                      AdamW n) {
+  const auto update = [&](int64_t i) __attribute__((always_inline)) {
+    const float g = number(gradient[i]) * n.scale;
+    exp_avg[i] += n.beside1 * (g - exp_avg[i]);
+    exp_avg_sq[i] = n.beta2 * exp_avg_sq[i] + n.beside2 * g * g;
+    master[i] = master[i] * n.kept - n.rate * exp_avg[i] / (std::sqrt(exp_avg_sq[i]) * n.root + n.eps);
+  };
+  if (weight) {
+#pragma omp simd
+    for (int64_t i = 0; i < count; ++i) {
+      update(i);
+      put(weight[i], master[i]);
+    }
+  } else {
+#pragma omp simd
+    for (int64_t i = 0; i < count; ++i) update(i);
+  }
+}
+
 } // namespace
 
 #define FOR(T)                                                                                                         \
@@ -175,6 +196,10 @@ INLINE float cross_entropy_row(T *logits, float *scratch, int64_t width, int64_t
   WIDEST float cross_entropy(T *logits, float *scratch, int64_t width, int64_t target, float weight, float z_loss,     \
                              bool gradient) {                                                                          \
     return cross_entropy_row(logits, scratch, width, target, weight, z_loss, gradient);                                \
+  }                                                                                                                    \
+  WIDEST void adamw(const T *gradient, float *master, float *exp_avg, float *exp_avg_sq, Bf16 *weight, int64_t count,   \
+                    AdamW numbers) {                                                                                   \
+    adamw_run(gradient, master, exp_avg, exp_avg_sq, weight, count, numbers);                                          \
   }                                                                                                                    \
   float read(const T *row, int64_t at) { return number(row[at]); }
 

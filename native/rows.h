@@ -38,6 +38,18 @@ float cross_entropy(float *logits, float *scratch, int64_t width, int64_t target
 float cross_entropy(Bf16 *logits, float *scratch, int64_t width, int64_t target, float weight, float z_loss,
                     bool gradient);
 
+// The numbers of an AdamW update (Loshchilov & Hutter 2019, arXiv 1711.05101): gradients are scaled by `scale`, weights
+// first by `kept`, 1 - lr * weight decay; `rate` is lr / (1 - beta1^t), `root` is 1 / sqrt(1 - beta2^t), `beside1` and
+// `beside2` are 1 - beta1 and 1 - beta2.
+struct AdamW {
+  float beside1, beta2, beside2, eps, scale, kept, rate, root;
+};
+// Updates `count` weights and their moments by their gradients; `weight`, where not null, is the master rounded.
+void adamw(const float *gradient, float *master, float *exp_avg, float *exp_avg_sq, Bf16 *weight, int64_t count,
+           AdamW numbers);
+void adamw(const Bf16 *gradient, float *master, float *exp_avg, float *exp_avg_sq, Bf16 *weight, int64_t count,
+           AdamW numbers);
+
 // A row's number at `at`.
 float read(const float *row, int64_t at);
 float read(const Bf16 *row, int64_t at);

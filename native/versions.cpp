@@ -18,3 +18,12 @@ long hephaestus_cuda_version() {
     return 0;
   }
 }
+
+// Whether the kernels were compiled.
+bool hephaestus_has_kernels() {
+#ifdef HEPHAESTUS_KERNELS
+  return true;
+#else
+  return false;
+#endif
+}

@@ -10,11 +10,13 @@
 //! - [`hf`]: Hugging Face folders: configuration, parameter names, weights.
 //! - [`checkpoint`]: what a run saves, and how it is believed again.
 //! - [`train`]: the loop: one step, validation, stopping and going on.
+//! - [`doctor`]: what a machine can do, checked and measured.
 //! - [`figures`], [`progress`] and [`trace`]: numbers as people read them, bars for what takes a while, and what happens
 //!   inside.
 //! - [`ffi`]: the boundary to `native/` and with it to libtorch.
 
 pub mod checkpoint;
+pub mod doctor;
 pub mod ffi;
 pub mod hf;
 pub mod metrics;

@@ -1,7 +1,9 @@
 //! What a CUDA device computes, held against transformers and against the CPU. Without one each test says that it skipped.
 
+use hephaestus::model::config::Recompute;
 use hephaestus::model::decoder::Decoder;
-use tch::{Cuda, Device};
+use hephaestus::model::twins::{Size, all};
+use tch::{Cuda, Device, Kind};
 
 use crate::parity::{cases_on, largest_difference, relative_difference};
 use crate::train::{losses, succeed, workshop};
@@ -19,7 +21,7 @@ fn device(test: &str) -> Option<Device> {
 fn logits_and_every_gradient_on_a_gpu_are_those_of_transformers() {
     let Some(device) = device("logits_and_every_gradient_on_a_gpu_are_those_of_transformers") else { return };
     for mut case in cases_on(device) {
-        for recompute in [false, true] {
+        for recompute in [Recompute::None, Recompute::Selective, Recompute::Full] {
             case.parameters.zero_grad();
             let decoder = Decoder::new(&case.config, &case.parameters, recompute).unwrap();
             let logits = tch::no_grad(|| decoder.logits(&case.batch)).to_device(Device::Cpu);
@@ -29,8 +31,31 @@ fn logits_and_every_gradient_on_a_gpu_are_those_of_transformers() {
             for (name, parameter) in case.parameters.iter() {
                 let gradient = parameter.grad().to_device(Device::Cpu);
                 let difference = relative_difference(&gradient, &case.expected[&format!("grad.{name}")]);
-                assert!(difference < 1e-4, "{} (recompute {recompute}): {name} differs by {difference:e}", case.name);
+                assert!(difference < 1e-4, "{} ({recompute:?}): {name} differs by {difference:e}", case.name);
             }
+        }
+    }
+}
+
+#[test]
+fn every_fused_function_on_a_gpu_is_its_twin() {
+    let Some(device) = device("every_fused_function_on_a_gpu_is_its_twin") else { return };
+    assert!(hephaestus::ffi::has_kernels(), "built without kernels");
+    let size = |segments: Vec<i64>, width: i64, head: i64, vocabulary: i64| Size {
+        segments,
+        width,
+        inner: 3 * width,
+        heads: 4,
+        kv_heads: 2,
+        head,
+        vocabulary,
+    };
+    let even = size(vec![1, 700, 130, 1200, 17], 1024, 128, 32_000);
+    let odd = size(vec![51; 4], 91, 24, 301);
+    for twin in [all(&even), all(&odd)].iter().flatten() {
+        for (kind, tolerance) in [(Kind::Float, 1e-5), (Kind::BFloat16, 1e-2)] {
+            let difference = twin.difference(kind, device).unwrap();
+            assert!(difference < tolerance, "{} in {kind:?} differs by {difference:e}", twin.name);
         }
     }
 }

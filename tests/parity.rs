@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use hephaestus::corpus::batch::{Batch, IGNORE};
 use hephaestus::hf;
 use hephaestus::model::batch::TokenBatch;
-use hephaestus::model::config::ModelConfig;
+use hephaestus::model::config::{ModelConfig, Recompute};
 use hephaestus::model::decoder::Decoder;
 use hephaestus::model::parameters::Parameters;
 use hephaestus::optim::adamw::{AdamW, Settings};
@@ -90,7 +90,7 @@ pub(crate) fn relative_difference(a: &Tensor, b: &Tensor) -> f64 {
 #[test]
 fn logits_of_packed_documents_are_those_of_transformers_on_each_by_itself() {
     for case in cases() {
-        let decoder = Decoder::new(&case.config, &case.parameters, false).unwrap();
+        let decoder = Decoder::new(&case.config, &case.parameters, Recompute::None).unwrap();
         let logits = tch::no_grad(|| decoder.logits(&case.batch));
         let difference = largest_difference(&logits, &case.expected["logits"]);
         assert!(difference < 1e-4, "{}: logits differ by {difference:e}", case.name);
@@ -100,7 +100,7 @@ fn logits_of_packed_documents_are_those_of_transformers_on_each_by_itself() {
 #[test]
 fn the_loss_and_every_gradient_are_those_of_transformers_with_and_without_recomputation() {
     for mut case in cases() {
-        for recompute in [false, true] {
+        for recompute in [Recompute::None, Recompute::Selective, Recompute::Full] {
             case.parameters.zero_grad();
             let decoder = Decoder::new(&case.config, &case.parameters, recompute).unwrap();
             let loss = decoder.loss_and_backward(&case.batch, 0.0, 1.0);
@@ -112,7 +112,7 @@ fn the_loss_and_every_gradient_are_those_of_transformers_with_and_without_recomp
             assert_eq!(gradients, case.parameters.tensors().len(), "{}", case.name);
             for (name, parameter) in case.parameters.iter() {
                 let difference = relative_difference(&parameter.grad(), &case.expected[&format!("grad.{name}")]);
-                assert!(difference < 1e-4, "{} (recompute {recompute}): {name} differs by {difference:e}", case.name);
+                assert!(difference < 1e-4, "{} ({recompute:?}): {name} differs by {difference:e}", case.name);
             }
         }
     }
@@ -129,7 +129,7 @@ fn finite() -> Tensor {
 /// The gradients of a batch's mean loss, and that loss.
 fn gradients(case: &mut Case) -> (Vec<Tensor>, f64) {
     let trained = case.batch.weights.sum(Kind::Float).double_value(&[]);
-    let decoder = Decoder::new(&case.config, &case.parameters, false).unwrap();
+    let decoder = Decoder::new(&case.config, &case.parameters, Recompute::None).unwrap();
     case.parameters.zero_grad();
     let loss = decoder.loss_and_backward(&case.batch, 0.0, 1.0 / trained);
     (case.parameters.tensors().iter().map(Tensor::grad).collect(), loss.sum.double_value(&[]) / trained)
@@ -210,7 +210,7 @@ fn bf16_weights_follow_their_fp32_masters() {
 #[test]
 fn documents_do_not_see_each_other() {
     for case in cases() {
-        let decoder = Decoder::new(&case.config, &case.parameters, false).unwrap();
+        let decoder = Decoder::new(&case.config, &case.parameters, Recompute::None).unwrap();
         let first = case.batch.segments.lengths()[..2].iter().sum::<i64>();
         let before = tch::no_grad(|| decoder.logits(&case.batch));
         let mut other = case.batch;

@@ -393,3 +393,22 @@ fn a_full_disk_loses_nothing_that_was_saved() {
     let err = fail(&folder, &["--set", "run.output=disk/other"]);
     assert!(err.contains("free, and a checkpoint takes"), "{err}");
 }
+
+#[test]
+fn profiled_steps_leave_a_trace_and_a_table_and_change_nothing() {
+    let folder = workshop();
+    succeed(&folder, &["--stop-at", "4"]);
+    let (_, said) = succeed(&folder, &["--stop-at", "4", "--set", "run.output=profiled", "--profile", "steps=2..3"]);
+    assert!(said.contains("profile: matrix products "), "{said}");
+    assert_eq!(losses(&folder, "profiled"), losses(&folder, "out"));
+    let output = folder.path().join("profiled");
+    let trace = fs_err::read_to_string(output.join("profile-2-3.json")).unwrap();
+    let events: serde_json::Value = serde_json::from_str(&trace).unwrap();
+    assert!(!events["traceEvents"].as_array().unwrap().is_empty() && trace.contains("hephaestus::adamw"));
+    let table = fs_err::read_to_string(output.join("profile-2-3.txt")).unwrap();
+    assert!(table.starts_with("2 steps, time on the CPU: ") && table.contains("aten::mm\n"), "{table}");
+    // A run that ends before the last of them leaves those that were made.
+    let (_, said) = succeed(&folder, &["--stop-at", "6", "--set", "run.output=profiled", "--profile", "steps=6..90"]);
+    assert!(said.contains("profile-6-6.txt"), "{said}");
+    assert!(fs_err::read_to_string(output.join("profile-6-6.txt")).unwrap().starts_with("1 steps, "));
+}

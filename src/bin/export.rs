@@ -10,6 +10,7 @@ use hephaestus::checkpoint::{self, CheckpointError, find};
 use hephaestus::hf;
 use hephaestus::hf::dtype::Dtype;
 use hephaestus::hf::export::{DEFAULT_SHARD, kind_of};
+use hephaestus::model::config::Recompute;
 use hephaestus::model::decoder::Decoder;
 use hephaestus::model::generate::{Sampling, generate};
 use hephaestus::{progress, trace};
@@ -122,7 +123,7 @@ fn completion(folder: &Path, prompt: &str, cli: &Cli) -> anyhow::Result<String> 
     let vocabulary = Vocabulary::load(folder)?;
     let config = hf::config::read(folder)?;
     let parameters = hf::import::load(folder, &config, Kind::Float, Device::Cpu)?;
-    let decoder = Decoder::new(&config, &parameters, false)?;
+    let decoder = Decoder::new(&config, &parameters, Recompute::None)?;
     let tokens = vocabulary.encode(prompt).map_err(anyhow::Error::msg)?;
     if tokens.is_empty() {
         bail!("--prompt is empty: give some text");

@@ -1,13 +1,13 @@
 //! `hephaestus-train`: a recipe into a trained model.
 
 use std::io::{self, ErrorKind, Write as _};
-use std::panic;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
 use clap::Parser;
 use hephaestus::plan::{self, Machine};
+use hephaestus::train::profile::Steps;
 use hephaestus::train::start::Resume;
 use hephaestus::train::stop::{INTERRUPTED, Stop};
 use hephaestus::train::{Options, Outcome};
@@ -35,6 +35,9 @@ struct Cli {
     /// Go on with corpora that have changed since the run began.
     #[arg(long)]
     accept_changed_data: bool,
+    /// Record these steps: a trace and a table of operations, in the run's folder.
+    #[arg(long, value_name = "steps=A..B")]
+    profile: Option<Steps>,
     /// Print the JSON Schema of recipes, for editors.
     #[arg(long)]
     print_schema: bool,
@@ -68,9 +71,13 @@ fn train(cli: &Cli) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let stop = Stop::on_signals()?;
-    let options =
-        Options { resume: cli.resume.clone(), stop_at: cli.stop_at, accept_changed_data: cli.accept_changed_data };
-    match caught(|| train::run(&plan, &options, &stop))? {
+    let options = Options {
+        resume: cli.resume.clone(),
+        stop_at: cli.stop_at,
+        accept_changed_data: cli.accept_changed_data,
+        profile: cli.profile.clone(),
+    };
+    match train::caught(|| train::run(&plan, &options, &stop))? {
         Outcome::Finished(checkpoint) => {
             writeln!(out, "finished: {}", checkpoint.display())?;
             Ok(ExitCode::SUCCESS)
@@ -87,32 +94,14 @@ fn machine() -> Machine {
     Machine::here(if tch::Cuda::is_available() { (0..).map_while(ffi::cuda_device).collect() } else { Vec::new() })
 }
 
-/// Turns what libtorch throws inside the model, which tch makes a panic of, into an error.
-fn caught<T>(body: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
-    let default = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
-        if train::thrown(info.payload()).is_none() {
-            default(info);
-        }
-    }));
-    let result = panic::catch_unwind(panic::AssertUnwindSafe(body));
-    let _ = panic::take_hook();
-    match result {
-        Ok(result) => result,
-        Err(payload) => match train::thrown(payload.as_ref()) {
-            Some(error) => Err(error),
-            None => panic::resume_unwind(payload),
-        },
-    }
-}
-
 /// This program's version, and those of what it runs on.
 fn version() -> &'static str {
     static VERSION: OnceLock<String> = OnceLock::new();
     VERSION.get_or_init(|| {
         let versions = ffi::versions();
         let cuda = match versions.cuda {
-            Some((major, minor)) => format!("CUDA {major}.{minor}"),
+            Some((major, minor)) if ffi::has_kernels() => format!("CUDA {major}.{minor}"),
+            Some((major, minor)) => format!("CUDA {major}.{minor}, built without nvcc and so without kernels"),
             None => "no CUDA".to_owned(),
         };
         format!("{} (libtorch {}, {cuda})", env!("CARGO_PKG_VERSION"), versions.libtorch)

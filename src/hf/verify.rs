@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 use super::{HfError, config, import};
 use crate::corpus::batch::{Batch, IGNORE};
 use crate::model::batch::TokenBatch;
-use crate::model::config::ModelConfig;
+use crate::model::config::{ModelConfig, Recompute};
 use crate::model::decoder::Decoder;
 use crate::model::parameters::Parameters;
 
@@ -45,7 +45,7 @@ fn logits(config: &ModelConfig, parameters: &Parameters) -> Result<Tensor, HfErr
     let wide = parameters.tensors().iter().map(|tensor| tensor.f_to_kind(Kind::Float)).collect::<Result<_, _>>()?;
     let parameters = Parameters::new(parameters.specs().to_vec(), wide)?;
     let batch = TokenBatch::to_device(&walk(config), Device::Cpu)?;
-    let decoder = Decoder::new(config, &parameters, false)?;
+    let decoder = Decoder::new(config, &parameters, Recompute::None)?;
     Ok(tch::no_grad(|| decoder.logits(&batch)))
 }
 

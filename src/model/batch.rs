@@ -18,6 +18,8 @@ pub struct TokenBatch {
     pub positions: Tensor,
     /// Where documents begin and end.
     pub segments: Segments,
+    /// `[B]` i64 source of each row.
+    pub sources: Tensor,
 }
 
 impl TokenBatch {
@@ -26,17 +28,20 @@ impl TokenBatch {
     /// # Errors
     /// Whatever libtorch refuses, such as more memory than there is.
     pub fn to_device(batch: &Batch, device: Device) -> Result<Self, TchError> {
+        let sources: Vec<i64> = batch.sources.iter().map(|source| i64::from(*source)).collect();
         Ok(Self {
             tokens: send(&Tensor::f_from_slice(&batch.tokens)?, device)?,
             targets: send(&Tensor::f_from_slice(&batch.targets)?, device)?,
             weights: send(&Tensor::f_from_slice(&batch.weights)?, device)?,
             positions: send(&Tensor::f_from_slice(&batch.positions)?, device)?,
-            segments: Segments::new(batch.segments.clone()),
+            segments: Segments::new(batch.segments.clone(), device)?,
+            sources: send(&Tensor::f_from_slice(&sources)?, device)?,
         })
     }
 }
 
-fn send(tensor: &Tensor, device: Device) -> Result<Tensor, TchError> {
+/// A copy on `device`; to a CUDA device through pinned memory, without waiting for it.
+pub(super) fn send(tensor: &Tensor, device: Device) -> Result<Tensor, TchError> {
     match device {
         Device::Cuda(_) => tensor.f_pin_memory(device)?.f_to_device_(device, tensor.kind(), true, false),
         _ => tensor.f_to_device(device),

@@ -15,6 +15,18 @@ pub enum Family {
     Qwen3,
 }
 
+/// What the backward pass of a layer computes again instead of finding it kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Recompute {
+    /// Nothing.
+    #[default]
+    None,
+    /// What costs a pass over memory: norms, and the product inside the MLP.
+    Selective,
+    /// The whole layer, from its input.
+    Full,
+}
+
 /// How rotary angles are stretched for long contexts.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RopeScaling {

@@ -2,15 +2,18 @@
 //!
 //! Everything runs on the flattened tokens of a packed batch: N tokens, C width, V vocabulary.
 
-use tch::{Kind, TchError, Tensor};
+use std::slice;
+
+use tch::{TchError, Tensor};
 
 use super::batch::TokenBatch;
-use super::config::ModelConfig;
+use super::config::{ModelConfig, Recompute};
 use super::layer::{Layer, take};
 use super::loss::{LossOutput, linear_cross_entropy};
 use super::norm::rms_norm;
 use super::parameters::Parameters;
 use super::rope::{Rope, Rotation};
+use crate::ffi;
 use crate::hf::names;
 
 /// A decoder over parameters that it shares with their owner.
@@ -22,16 +25,16 @@ pub struct Decoder {
     head: Tensor,
     eps: f64,
     rope: Rope,
-    recompute_layers: bool,
+    /// Of each layer.
+    recompute: Vec<Recompute>,
 }
 
 impl Decoder {
-    /// A decoder over `parameters`; with `recompute_layers` the backward pass keeps only each layer's input and computes
-    /// the layer again (Chen et al. 2016, arXiv 1604.06174).
+    /// A decoder over `parameters`, every layer of which keeps for the backward pass what `recompute` leaves.
     ///
     /// # Errors
     /// Parameters that are not those of `config`.
-    pub fn new(config: &ModelConfig, parameters: &Parameters, recompute_layers: bool) -> Result<Self, TchError> {
+    pub fn new(config: &ModelConfig, parameters: &Parameters, recompute: Recompute) -> Result<Self, TchError> {
         let embedding = take(parameters, names::EMBEDDING)?;
         let head = if config.tied_embeddings { embedding.shallow_clone() } else { take(parameters, names::HEAD)? };
         Ok(Self {
@@ -41,8 +44,22 @@ impl Decoder {
             head,
             eps: config.norm_eps,
             rope: Rope::new(config, parameters.device()),
-            recompute_layers,
+            recompute: vec![recompute; config.layers],
         })
+    }
+
+    /// The same decoder with what each layer recomputes, from the first on.
+    #[must_use]
+    pub fn with_recompute(mut self, layers: &[Recompute]) -> Self {
+        self.recompute.iter_mut().zip(layers).for_each(|(mine, recompute)| *mine = *recompute);
+        self
+    }
+
+    /// The same decoder with attention on a GPU computed by `backend`.
+    #[must_use]
+    pub fn with_attention(mut self, backend: ffi::Attention) -> Self {
+        self.layers.iter_mut().for_each(|layer| layer.attention = backend);
+        self
     }
 
     /// `[N, C]` hidden states after the last norm, ready for the head.
@@ -50,7 +67,7 @@ impl Decoder {
         let rotation = self.rotation(batch);
         let mut x = self.embed(batch);
         for layer in &self.layers {
-            x = layer.forward(&x, &batch.segments, &rotation);
+            x = layer.forward(&x, &batch.segments, &rotation, true);
         }
         rms_norm(&x, &self.norm, self.eps)
     }
@@ -71,38 +88,32 @@ impl Decoder {
     }
 
     /// The loss, with `scale` times its gradient added to the `.grad()` of every parameter.
+    ///
+    /// The chain rule is applied one layer at a time, from the last. A layer that recomputes all keeps its input alone and
+    /// is computed again when its turn comes (Chen et al. 2016, arXiv 1604.06174).
     pub fn loss_and_backward(&self, batch: &TokenBatch, z_loss: f64, scale: f64) -> LossOutput {
-        if self.recompute_layers {
-            return self.backward_by_layer(batch, z_loss, scale);
-        }
-        let loss = self.head_loss(&self.hidden(batch), batch, z_loss);
-        (&loss.sum * scale).backward();
-        loss
-    }
-
-    /// Backward with only the layers' inputs kept: the chain rule is applied one layer at a time, from the last.
-    fn backward_by_layer(&self, batch: &TokenBatch, z_loss: f64, scale: f64) -> LossOutput {
         let rotation = self.rotation(batch);
-        let mut inputs = Vec::with_capacity(self.layers.len());
-        let last = tch::no_grad(|| {
-            let mut x = self.embed(batch);
-            for layer in &self.layers {
-                let next = layer.forward(&x, &batch.segments, &rotation);
-                inputs.push(std::mem::replace(&mut x, next));
-            }
-            x
-        });
-        let last = last.set_requires_grad(true);
+        let embedded = self.embed(batch);
+        let mut held = Vec::with_capacity(self.layers.len());
+        let mut x = embedded.detach();
+        for (layer, recompute) in self.layers.iter().zip(&self.recompute) {
+            let input = x.set_requires_grad(true);
+            let forward = || layer.forward(&input, &batch.segments, &rotation, *recompute == Recompute::None);
+            let output = if *recompute == Recompute::Full { tch::no_grad(forward) } else { forward() };
+            x = output.detach();
+            held.push((input, Some(output).filter(|_| *recompute != Recompute::Full)));
+        }
+        let last = x.set_requires_grad(true);
         let loss = self.head_loss(&rms_norm(&last, &self.norm, self.eps), batch, z_loss);
         (&loss.sum * scale).backward();
         let mut gradient = last.grad();
         drop(last);
-        for (layer, input) in self.layers.iter().rev().zip(inputs.into_iter().rev()) {
-            let input = input.set_requires_grad(true);
-            backward_from(&layer.forward(&input, &batch.segments, &rotation), &gradient);
+        for (layer, (input, output)) in self.layers.iter().zip(held).rev() {
+            let output = output.unwrap_or_else(|| layer.forward(&input, &batch.segments, &rotation, true));
+            backward(&output, &gradient);
             gradient = input.grad();
         }
-        backward_from(&self.embed(batch), &gradient);
+        backward(&embedded, &gradient);
         loss
     }
 
@@ -119,8 +130,10 @@ impl Decoder {
     }
 }
 
-/// Backward from `output` with the gradient it was given. The sum's own value is never read, and its gradient with
-/// respect to `output` is `gradient` exactly: one times it.
-fn backward_from(output: &Tensor, gradient: &Tensor) {
-    (output * gradient).sum(Kind::Float).backward();
+/// Backward from `output` with the gradient it was given.
+///
+/// # Panics
+/// Where libtorch throws, as its operations in the forward pass do: such as more memory than there is.
+fn backward(output: &Tensor, gradient: &Tensor) {
+    ffi::backward(slice::from_ref(output), slice::from_ref(gradient)).unwrap();
 }

@@ -2,30 +2,16 @@
 //!
 //! N tokens, H query heads, K key and value heads, D head size, C width, F MLP width.
 
-use tch::{Kind, TchError, Tensor};
+use tch::{TchError, Tensor};
 
 use super::attention::attend;
 use super::config::ModelConfig;
-use super::mlp::swiglu;
-use super::norm::{add_rms_norm, rms_norm};
+use super::linear::{Linear, norm_linear, swiglu_linear};
+use super::norm::rms_norm;
 use super::parameters::Parameters;
 use super::rope::Rotation;
 use super::segments::Segments;
 use crate::ffi;
-
-/// A matrix `[out, in]`, perhaps with a bias `[out]`.
-#[derive(Debug)]
-struct Linear {
-    weight: Tensor,
-    bias: Option<Tensor>,
-}
-
-impl Linear {
-    /// `[N, in]` to `[N, out]`.
-    fn forward(&self, x: &Tensor) -> Tensor {
-        linear(x, &self.weight, self.bias.as_ref())
-    }
-}
 
 /// One layer's weights and settings.
 #[derive(Debug)]
@@ -35,6 +21,7 @@ pub(super) struct Layer {
     head_dim: i64,
     eps: f64,
     window: Option<usize>,
+    pub(super) attention: ffi::Attention,
     input_norm: Tensor,
     query: Linear,
     key: Linear,
@@ -68,6 +55,7 @@ impl Layer {
             head_dim: config.head_dim as i64,
             eps: config.norm_eps,
             window: config.sliding_window,
+            attention: ffi::Attention::Flash,
             input_norm: get("input_layernorm.weight")?,
             query: linear("self_attn.q_proj", config.qkv_bias)?,
             key: linear("self_attn.k_proj", config.qkv_bias)?,
@@ -81,42 +69,30 @@ impl Layer {
         })
     }
 
-    /// `[N, C]` to `[N, C]`.
-    pub(super) fn forward(&self, x: &Tensor, segments: &Segments, rotation: &Rotation) -> Tensor {
-        let attention = self.attention(&rms_norm(x, &self.input_norm, self.eps), segments, rotation);
-        let (x, normed) = add_rms_norm(x, &attention, &self.mlp_norm, self.eps);
-        x + self.mlp(&normed)
+    /// `[N, C]` to `[N, C]`. Without `keep` the backward pass computes norms and the product inside the MLP again.
+    pub(super) fn forward(&self, x: &Tensor, segments: &Segments, rotation: &Rotation, keep: bool) -> Tensor {
+        let ([q, k, v], _) =
+            norm_linear(x, None, &self.input_norm, self.eps, [&self.query, &self.key, &self.value], keep);
+        let attention = self.output.forward(&self.attention(&q, &k, &v, segments, rotation));
+        let ([gate, up], sum) =
+            norm_linear(x, Some(&attention), &self.mlp_norm, self.eps, [&self.gate, &self.up], keep);
+        sum + swiglu_linear(&gate, &up, &self.down, keep)
     }
 
-    /// `[N, C]` to `[N, C]`: each token gathers from the earlier ones of its segment.
-    fn attention(&self, x: &Tensor, segments: &Segments, rotation: &Rotation) -> Tensor {
-        let split = |x: Tensor, heads: i64| x.view([-1, heads, self.head_dim]);
-        let mut q = split(self.query.forward(x), self.heads); // [N, H, D]
-        let mut k = split(self.key.forward(x), self.kv_heads); // [N, K, D]
-        let v = split(self.value.forward(x), self.kv_heads); // [N, K, D]
+    /// `[N, H D]` from queries of that shape and `[N, K D]` keys and values: each token gathers from the earlier ones of
+    /// its segment.
+    fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, rotation: &Rotation) -> Tensor {
+        let split = |x: &Tensor, heads: i64| x.view([-1, heads, self.head_dim]);
+        let mut q = split(q, self.heads); // [N, H, D]
+        let (mut k, v) = (split(k, self.kv_heads), split(v, self.kv_heads)); // [N, K, D]
         if let Some((q_weight, k_weight)) = &self.qk_norm {
             q = rms_norm(&q, q_weight, self.eps);
             k = rms_norm(&k, k_weight, self.eps);
         }
-        let mixed = attend(&rotation.apply(&q), &rotation.apply(&k), &v, segments, self.window); // [N, H, D]
-        self.output.forward(&mixed.reshape([-1, self.heads * self.head_dim]))
+        let (q, k) = rotation.apply(&q, &k);
+        let mixed = attend([&q, &k, &v], segments, self.window, self.attention); // [N, H, D]
+        mixed.reshape([-1, self.heads * self.head_dim])
     }
-
-    /// `[N, C]` to `[N, C]`, through `[N, F]`.
-    fn mlp(&self, x: &Tensor) -> Tensor {
-        self.down.forward(&swiglu(&self.gate.forward(x), &self.up.forward(x)))
-    }
-}
-
-/// `x` `[N, in]` times `weight` `[out, in]`, plus `bias` `[out]`.
-pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
-    if ffi::takes(x)
-        && x.kind() == Kind::Float
-        && let Some(y) = ffi::fused("linear", ffi::linear(x, weight, bias))
-    {
-        return y;
-    }
-    x.linear(weight, bias)
 }
 
 /// A parameter by name, sharing storage and gradient.
@@ -124,28 +100,5 @@ pub(super) fn take(parameters: &Parameters, name: &str) -> Result<Tensor, TchErr
     match parameters.get(name) {
         Some(tensor) => Ok(tensor.shallow_clone()),
         None => Err(TchError::Shape(format!("the parameters hold no {name}"))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::twins::agree;
-
-    #[test]
-    fn the_fused_product_is_the_plain_one_with_and_without_a_bias() {
-        let shapes: [&[i64]; 3] = [&[403, 64], &[91, 64], &[91]];
-        agree(
-            &[Kind::Float],
-            &shapes[..2],
-            |x| vec![ffi::linear(&x[0], &x[1], None).unwrap()],
-            |x| vec![x[0].linear(&x[1], None::<Tensor>)],
-        );
-        agree(
-            &[Kind::Float],
-            &shapes,
-            |x| vec![ffi::linear(&x[0], &x[1], Some(&x[2])).unwrap()],
-            |x| vec![x[0].linear(&x[1], Some(&x[2]))],
-        );
     }
 }

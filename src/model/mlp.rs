@@ -2,6 +2,7 @@
 
 use tch::Tensor;
 
+use super::twins::{Size, Twin};
 use crate::ffi;
 
 /// `silu(gate) * up`; all `[N, F]`.
@@ -15,26 +16,21 @@ pub fn swiglu(gate: &Tensor, up: &Tensor) -> Tensor {
 }
 
 /// What the fused function computes, by libtorch's operations.
-fn plain(gate: &Tensor, up: &Tensor) -> Tensor {
+pub(super) fn plain(gate: &Tensor, up: &Tensor) -> Tensor {
     gate.silu() * up
+}
+
+/// The function above beside its twin.
+pub(super) fn twins(size: &Size) -> Vec<Twin> {
+    let shape = [size.tokens(), size.inner];
+    let fused = |x: &[Tensor]| Ok(vec![ffi::swiglu(&x[0], &x[1])?]);
+    let twin = Twin::new("swiglu", &[&shape, &shape], fused, |x| vec![plain(&x[0], &x[1])]);
+    vec![twin.moving(8 * shape[0] * shape[1])]
 }
 
 #[cfg(test)]
 mod tests {
-    use tch::Kind;
-
     use super::*;
-    use crate::model::twins::agree;
-
-    #[test]
-    fn the_fused_swiglu_is_the_plain_one() {
-        agree(
-            &[Kind::Float, Kind::BFloat16],
-            &[&[403, 91], &[403, 91]],
-            |x| vec![ffi::swiglu(&x[0], &x[1]).unwrap()],
-            |x| vec![plain(&x[0], &x[1])],
-        );
-    }
 
     #[test]
     fn gates_far_from_zero_neither_overflow_nor_lose_their_sign() {

@@ -10,11 +10,11 @@ pub mod config;
 pub mod decoder;
 pub mod generate;
 mod layer;
+mod linear;
 pub mod loss;
 pub mod mlp;
 pub mod norm;
 pub mod parameters;
 pub mod rope;
 pub mod segments;
-#[cfg(test)]
-mod twins;
+pub mod twins;

@@ -2,6 +2,7 @@
 
 use tch::{Kind, Tensor};
 
+use super::twins::{Size, Twin};
 use crate::ffi;
 
 /// `x / sqrt(mean(x^2) + eps) * weight` over the last dimension; statistics in fp32, the result as `x`.
@@ -29,44 +30,40 @@ pub fn add_rms_norm(x: &Tensor, delta: &Tensor, weight: &Tensor, eps: f64) -> (T
 }
 
 /// What the fused function computes, by libtorch's operations.
-fn plain(x: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
-    let kind = x.kind();
-    let wide = x.to_kind(Kind::Float);
-    let scale = (wide.square().mean_dim([-1_i64].as_slice(), true, Kind::Float) + eps).rsqrt(); // [N, 1]
+pub(super) fn plain(x: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
+    let (kind, wide) = (x.kind(), at_least_fp32(x));
+    let scale = (wide.square().mean_dim([-1_i64].as_slice(), true, wide.kind()) + eps).rsqrt(); // [N, 1]
     (wide * scale).to_kind(kind) * weight
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::twins::agree;
+/// `x` in fp32; in fp64 where it is that.
+fn at_least_fp32(x: &Tensor) -> Tensor {
+    if x.kind() == Kind::Double { x.shallow_clone() } else { x.to_kind(Kind::Float) }
+}
 
-    const KINDS: [Kind; 2] = [Kind::Float, Kind::BFloat16];
-
-    #[test]
-    fn the_fused_norm_is_the_plain_one_over_rows_and_heads() {
-        for shape in [&[403, 91][..], &[57, 3, 64]] {
-            agree(
-                &KINDS,
-                &[shape, &shape[shape.len() - 1..]],
-                |x| vec![ffi::rms_norm(&x[0], &x[1], 1e-5).unwrap()],
-                |x| vec![plain(&x[0], &x[1], 1e-5)],
-            );
-        }
-    }
-
-    #[test]
-    fn the_fused_sum_and_norm_are_the_plain_ones() {
-        let both = |(sum, y)| vec![sum, y];
-        agree(
-            &KINDS,
-            &[&[403, 91], &[403, 91], &[91]],
-            |x| both(ffi::add_rms_norm(&x[0], &x[1], &x[2], 1e-5).unwrap()),
-            |x| {
-                let sum = &x[0] + &x[1];
-                let y = plain(&sum, &x[2], 1e-5);
-                both((sum, y))
-            },
-        );
-    }
+/// The functions above beside their twins.
+pub(super) fn twins(size: &Size) -> Vec<Twin> {
+    const EPS: f64 = 1e-5;
+    let Size { width, heads, head, .. } = *size;
+    let n = size.tokens();
+    let rows = |name, shape: &[i64], weight: &[i64]| {
+        let fused = |x: &[Tensor]| Ok(vec![ffi::rms_norm(&x[0], &x[1], EPS)?]);
+        let moved = 5 * shape.iter().product::<i64>();
+        Twin::new(name, &[shape, weight], fused, |x| vec![plain(&x[0], &x[1], EPS)]).moving(moved)
+    };
+    let added = Twin::new(
+        "add_rms_norm",
+        &[&[n, width], &[n, width], &[width]],
+        |x| ffi::add_rms_norm(&x[0], &x[1], &x[2], EPS).map(|(sum, y)| vec![sum, y]),
+        |x| {
+            let sum = &x[0] + &x[1];
+            let y = plain(&sum, &x[2], EPS);
+            vec![sum, y]
+        },
+    );
+    vec![
+        rows("rms_norm", &[n, width], &[width]),
+        rows("rms_norm of heads", &[n, heads, head], &[head]),
+        added.moving(8 * n * width),
+    ]
 }

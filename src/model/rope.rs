@@ -8,6 +8,7 @@ use std::f64::consts::TAU;
 use tch::{Device, Kind, Tensor};
 
 use super::config::{ModelConfig, RopeScaling};
+use super::twins::{Size, Twin};
 use crate::ffi;
 
 /// The frequencies of a model.
@@ -43,17 +44,17 @@ impl Rope {
 }
 
 impl Rotation {
-    /// Turns `[N, H, D]` queries or `[N, K, D]` keys.
-    pub fn apply(&self, x: &Tensor) -> Tensor {
-        if ffi::takes(x)
-            && let Some(y) = ffi::fused("rotate", ffi::rotate(x, &self.cos, &self.sin))
+    /// Turns `[N, H, D]` queries and `[N, K, D]` keys.
+    pub fn apply(&self, q: &Tensor, k: &Tensor) -> (Tensor, Tensor) {
+        if ffi::takes(q)
+            && let Some(both) = ffi::fused("rotate", ffi::rotate(q, k, &self.cos, &self.sin))
         {
-            return y;
+            return both;
         }
-        self.plain(x)
+        (self.plain(q), self.plain(k))
     }
 
-    /// What the fused function computes, by libtorch's operations.
+    /// What the fused function computes of each, by libtorch's operations.
     fn plain(&self, x: &Tensor) -> Tensor {
         let halves = x.chunk(2, -1);
         let turned = Tensor::cat(&[&-&halves[1], &halves[0]], -1);
@@ -80,24 +81,20 @@ fn frequencies(config: &ModelConfig) -> Vec<f32> {
     plain.map(|frequency| stretch(frequency) as f32).collect()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::twins::agree;
-
-    #[test]
-    fn the_fused_rotation_is_the_plain_one() {
-        let frequencies = Tensor::from_slice(&(0..16).map(|pair| 0.7_f32.powi(pair)).collect::<Vec<_>>());
-        let rope = Rope { frequencies };
-        let positions = Tensor::arange(403, (Kind::Int64, Device::Cpu)).fmod(50);
-        agree(
-            &[Kind::Float, Kind::BFloat16],
-            &[&[403, 3, 32]],
-            |x| {
-                let Rotation { cos, sin } = rope.at(&positions, x[0].kind());
-                vec![ffi::rotate(&x[0], &cos, &sin).unwrap()]
-            },
-            |x| vec![rope.at(&positions, Kind::Float).plain(&x[0])],
-        );
-    }
+/// The rotation beside its twin.
+pub(super) fn twins(size: &Size) -> Vec<Twin> {
+    let Size { heads, kv_heads, head, .. } = *size;
+    let n = size.tokens();
+    let rotation = move |like: &Tensor| {
+        let frequencies: Vec<_> = (0..head / 2).map(|pair| 0.7_f32.powi(pair as i32)).collect();
+        let rope = Rope { frequencies: Tensor::from_slice(&frequencies).to_device(like.device()) };
+        rope.at(&Tensor::arange(n, (Kind::Int64, like.device())).fmod(50), like.kind())
+    };
+    let fused = move |x: &[Tensor]| {
+        let Rotation { cos, sin } = rotation(&x[0]);
+        ffi::rotate(&x[0], &x[1], &cos, &sin).map(|(q, k)| vec![q, k])
+    };
+    let plain = move |x: &[Tensor]| x.iter().map(|x| rotation(x).plain(x)).collect();
+    let twin = Twin::new("rotate", &[&[n, heads, head], &[n, kv_heads, head]], fused, plain);
+    vec![twin.moving(4 * n * (heads + kv_heads + 1) * head)]
 }

@@ -1,16 +1,12 @@
 //! AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) with fp32 master weights and moments, clipping by the global norm,
 //! and updates that skip themselves where a gradient is not finite. Nothing in a step waits for the device.
 
-use std::ops::Range;
-
 use tch::{Kind, TchError, Tensor};
 
-use crate::ffi::{self, AdamWLists, AdamWNumbers};
+use crate::ffi::{self, AdamWNumbers, AdamWParameter, AdamWScalars};
 use crate::hf::names::ParameterSpec;
 use crate::model::parameters::Parameters;
-
-/// Elements updated at once: gradients that are not fp32 exist in fp32 only for so many.
-const SPAN: usize = 1 << 26;
+use crate::model::twins::{Size, Twin};
 
 /// The optimizer's numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,19 +39,20 @@ pub struct AdamW {
     settings: Settings,
     /// Updates made, an fp32 scalar beside the parameters; skipped ones do not count.
     step: Tensor,
-    /// Parameters that decay, then those that do not.
-    groups: [Group; 2],
+    /// In the order of the parameters.
+    states: Vec<State>,
 }
 
-#[derive(Debug, Default)]
-struct Group {
-    /// Positions in the model's parameters.
-    at: Vec<usize>,
-    parameters: Vec<Tensor>,
-    /// fp32; the parameters themselves where those are.
-    masters: Vec<Tensor>,
-    exp_avgs: Vec<Tensor>,
-    exp_avg_sqs: Vec<Tensor>,
+/// What it keeps of one parameter.
+#[derive(Debug)]
+struct State {
+    /// fp32; the parameter itself where that is.
+    master: Tensor,
+    /// The parameter, where it is not its own master.
+    weight: Option<Tensor>,
+    exp_avg: Tensor,
+    exp_avg_sq: Tensor,
+    decays: bool,
 }
 
 impl AdamW {
@@ -65,34 +62,43 @@ impl AdamW {
     /// # Errors
     /// Whatever libtorch refuses, such as more memory than there is.
     pub fn new(parameters: &Parameters, masters: &Parameters, settings: Settings) -> Result<Self, TchError> {
-        let mut groups = [Group::default(), Group::default()];
         let pairs = parameters.tensors().iter().zip(masters.tensors());
-        for (at, (spec, (parameter, master))) in parameters.specs().iter().zip(pairs).enumerate() {
-            groups[usize::from(!spec.decay)].push(at, parameter, master)?;
-        }
+        let states = parameters.specs().iter().zip(pairs);
+        let states = states.map(|(spec, (parameter, master))| State::new(parameter, master, spec.decay));
         let step = Tensor::f_zeros([0_i64; 0], (Kind::Float, parameters.device()))?;
-        Ok(Self { settings, step, groups })
+        Ok(Self { settings, step, states: states.collect::<Result<_, _>>()? })
     }
 
     /// Updates every parameter by its gradient at learning rate `lr`, unless the gradients or the scalar `loss` they belong
-    /// to are not finite. `gradients` are aligned with the parameters; fp32 ones are clipped in place.
+    /// to are not finite. `gradients` are aligned with the parameters.
     ///
     /// # Errors
     /// Gradients that do not match the parameters.
     pub fn step(&mut self, gradients: &[Tensor], loss: &Tensor, lr: f64) -> Result<Update, TchError> {
+        if gradients.len() != self.states.len() {
+            return Err(TchError::Shape(format!("{} gradients for {} parameters", gradients.len(), self.states.len())));
+        }
+        let Settings { beta1, beta2, eps, weight_decay, clip_norm } = self.settings;
         let norm = ffi::global_norm(gradients)?;
         let skipped = (&norm + loss).f_isfinite()?.f_logical_not()?.f_to_kind(Kind::Float)?;
         // As clip_grad_norm_: the gradient times min(1, clip / (norm + 1e-6)), here as a divisor.
-        let divisor = match self.settings.clip_norm {
+        let divisor = match clip_norm {
             Some(clip) => ((&norm + 1e-6) / clip).f_clamp_min(1.0)?,
             None => norm.f_ones_like()?,
         };
         self.step = &self.step + 1.0 - &skipped;
-        for (group, decays) in self.groups.iter().zip([true, false]).filter(|(group, _)| !group.at.is_empty()) {
-            let Settings { beta1, beta2, eps, weight_decay, .. } = self.settings;
-            let numbers = AdamWNumbers { lr, beta1, beta2, eps, weight_decay: if decays { weight_decay } else { 0.0 } };
-            group.update(gradients, &self.step, &divisor, &skipped, numbers)?;
-        }
+        let lr = norm.f_full_like(lr)?;
+        let parameters = self.states.iter().zip(gradients).map(|(state, gradient)| AdamWParameter {
+            gradient,
+            master: &state.master,
+            exp_avg: &state.exp_avg,
+            exp_avg_sq: &state.exp_avg_sq,
+            weight: state.weight.as_ref(),
+            decays: state.decays,
+        });
+        let scalars = AdamWScalars { lr: &lr, step: &self.step, divisor: &divisor, skipped: &skipped };
+        let numbers = AdamWNumbers { beta1, beta2, eps, weight_decay };
+        ffi::adamw_step(&parameters.collect::<Vec<_>>(), numbers, scalars)?;
         Ok(Update { norm, skipped })
     }
 
@@ -102,14 +108,11 @@ impl AdamW {
     #[must_use]
     pub fn tensors(&self, specs: &[ParameterSpec]) -> Vec<(String, Tensor)> {
         let mut tensors = vec![("step".to_owned(), self.step.shallow_clone())];
-        for group in &self.groups {
-            for (of, at) in group.at.iter().enumerate() {
-                let name = &specs[*at].name;
-                tensors.push((format!("{name}.exp_avg"), group.exp_avgs[of].shallow_clone()));
-                tensors.push((format!("{name}.exp_avg_sq"), group.exp_avg_sqs[of].shallow_clone()));
-                if group.parameters[of].kind() != Kind::Float {
-                    tensors.push((format!("{name}.master"), group.masters[of].shallow_clone()));
-                }
+        for (state, ParameterSpec { name, .. }) in self.states.iter().zip(specs) {
+            tensors.push((format!("{name}.exp_avg"), state.exp_avg.shallow_clone()));
+            tensors.push((format!("{name}.exp_avg_sq"), state.exp_avg_sq.shallow_clone()));
+            if state.weight.is_some() {
+                tensors.push((format!("{name}.master"), state.master.shallow_clone()));
             }
         }
         tensors
@@ -123,70 +126,63 @@ impl AdamW {
     pub fn restore(&mut self, specs: &[ParameterSpec], stored: &[Tensor]) -> Result<(), TchError> {
         let mine: Vec<_> = self.tensors(specs).into_iter().map(|(_, tensor)| tensor).collect();
         ffi::copy_all(&mine, stored)?;
-        for group in &self.groups {
-            group.round()?;
-        }
-        Ok(())
+        let reduced = self.states.iter().filter_map(|state| Some((state.weight.as_ref()?, &state.master)));
+        let (weights, masters): (Vec<_>, Vec<_>) =
+            reduced.map(|(weight, master)| (weight.shallow_clone(), master.shallow_clone())).unzip();
+        if weights.is_empty() { Ok(()) } else { ffi::copy_all(&weights, &masters) }
     }
 }
 
-impl Group {
-    fn push(&mut self, at: usize, parameter: &Tensor, master: &Tensor) -> Result<(), TchError> {
+impl State {
+    fn new(parameter: &Tensor, master: &Tensor, decays: bool) -> Result<Self, TchError> {
         let parameter = parameter.f_detach()?;
-        // Where the parameter is fp32 it is its own master.
-        let reduced = parameter.kind() != Kind::Float;
-        let master = if reduced { master.f_detach()?.f_to_kind(Kind::Float)? } else { parameter.shallow_clone() };
-        self.at.push(at);
-        self.exp_avgs.push(master.f_zeros_like()?);
-        self.exp_avg_sqs.push(master.f_zeros_like()?);
-        self.masters.push(master);
-        self.parameters.push(parameter);
-        Ok(())
+        let (master, weight) = match parameter.kind() {
+            Kind::Float => (parameter, None),
+            _ => (master.f_detach()?.f_to_kind(Kind::Float)?, Some(parameter)),
+        };
+        Ok(Self { exp_avg: master.f_zeros_like()?, exp_avg_sq: master.f_zeros_like()?, master, weight, decays })
     }
+}
 
-    fn update(
-        &self,
-        gradients: &[Tensor],
-        step: &Tensor,
-        divisor: &Tensor,
-        skipped: &Tensor,
-        numbers: AdamWNumbers,
-    ) -> Result<(), TchError> {
-        let missing = || TchError::Shape(format!("{} gradients for more parameters", gradients.len()));
-        for span in self.spans() {
-            let mine = self.at[span.clone()].iter();
-            let mine = mine.map(|at| gradients.get(*at).ok_or_else(missing)?.f_to_kind(Kind::Float));
-            let mine = mine.collect::<Result<Vec<_>, _>>()?;
-            let lists = AdamWLists {
-                weights: &self.masters[span.clone()],
-                gradients: &mine,
-                exp_avgs: &self.exp_avgs[span.clone()],
-                exp_avg_sqs: &self.exp_avg_sqs[span],
-            };
-            ffi::adamw_step(lists, step, divisor, skipped, numbers)?;
-        }
-        self.round()
-    }
-
-    /// Parameters that are not their own masters become those, rounded.
-    fn round(&self) -> Result<(), TchError> {
-        let reduced = self.parameters.first().is_some_and(|parameter| parameter.kind() != Kind::Float);
-        if reduced { ffi::copy_all(&self.parameters, &self.masters) } else { Ok(()) }
-    }
-
-    /// Parameters one after another, as many at a time as [`SPAN`] takes, one at least.
-    fn spans(&self) -> Vec<Range<usize>> {
-        let (mut spans, mut elements): (Vec<Range<usize>>, usize) = (Vec::new(), 0);
-        for (at, parameter) in self.parameters.iter().enumerate() {
-            elements += parameter.numel();
-            match spans.last_mut() {
-                Some(span) if elements <= SPAN => span.end = at + 1,
-                _ => {
-                    spans.push(at..at + 1);
-                    elements = parameter.numel();
-                }
-            }
-        }
-        spans
-    }
+/// The fused update beside its twin, of as many weights as one layer's MLP has.
+pub(crate) fn twins(size: &Size) -> Vec<Twin> {
+    const NUMBERS: AdamWNumbers = AdamWNumbers { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1 };
+    const LR: f64 = 1e-2;
+    const STEP: f64 = 3.0;
+    const DIVISOR: f64 = 2.0;
+    let shape = [size.width, 3 * size.inner];
+    // Master, gradient, moments; the second is a square.
+    let fused = |x: &[Tensor]| {
+        let state: Vec<_> = x.iter().map(|x| x.detach().to_kind(Kind::Float).copy()).collect();
+        let square = state[3].square();
+        let weight = x[0].detach().to_kind(Kind::BFloat16).copy();
+        let [lr, step, divisor, skipped] =
+            [LR, STEP, DIVISOR, 0.0].map(|value| Tensor::full([0_i64; 0], value, (Kind::Float, x[0].device())));
+        let parameter = AdamWParameter {
+            gradient: &x[1].detach(),
+            master: &state[0],
+            exp_avg: &state[2],
+            exp_avg_sq: &square,
+            weight: Some(&weight),
+            decays: true,
+        };
+        ffi::adamw_step(
+            &[parameter],
+            NUMBERS,
+            AdamWScalars { lr: &lr, step: &step, divisor: &divisor, skipped: &skipped },
+        )?;
+        let apart = &weight - state[0].to_kind(Kind::BFloat16);
+        Ok(vec![state[0].shallow_clone(), state[2].shallow_clone(), square, apart + 1.0])
+    };
+    let plain = |x: &[Tensor]| {
+        let AdamWNumbers { beta1, beta2, eps, weight_decay } = NUMBERS;
+        let gradient = &x[1] / DIVISOR;
+        let average = &x[2] * beta1 + &gradient * (1.0 - beta1);
+        let square = x[3].square() * beta2 + gradient.square() * (1.0 - beta2);
+        let denominator = (&square / (1.0 - beta2.powf(STEP))).sqrt() + eps;
+        let master = &x[0] * (1.0 - LR * weight_decay) - &average / denominator * (LR / (1.0 - beta1.powf(STEP)));
+        let none = master.ones_like();
+        vec![master, average, square, none]
+    };
+    vec![Twin::new("adamw", &[&shape[..]; 4], fused, plain).without_gradients()]
 }

@@ -22,7 +22,7 @@ pub use resolve::{PlanError, resolve};
 pub use show::show;
 
 use crate::corpus::source::Packing;
-use crate::model::config::ModelConfig;
+use crate::model::config::{ModelConfig, Recompute};
 use crate::optim::schedule::Schedule;
 use crate::recipe::quantity::Interval;
 use crate::recipe::sections::Optimizer;
@@ -84,8 +84,8 @@ pub struct ModelPlan {
     pub config: ModelConfig,
     /// Its weights.
     pub weights: Weights,
-    /// Whether each layer's activations are recomputed in the backward pass.
-    pub recompute_layers: bool,
+    /// What the backward pass of a layer computes again.
+    pub recompute: Recompute,
 }
 
 /// Where a run's first weights come from.

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use super::findings::Findings;
 use super::{ModelPlan, Weights};
 use crate::hf;
+use crate::model::config::Recompute;
 use crate::recipe::Recipe;
-use crate::recipe::sections::Recompute;
+use crate::recipe::sections::ActivationCheckpointing;
 use hephaestus_core::vocabulary::Vocabulary;
 
 /// Moments of the optimizer, in a checkpoint of this trainer.
@@ -70,8 +71,12 @@ pub(super) fn model(recipe: &Recipe, findings: &mut Findings) -> Option<ModelPla
         }
         weights = Weights::WithOptimizer(path.clone());
     }
-    let recompute_layers = recipe.model.activation_checkpointing == Recompute::Full;
-    Some(ModelPlan { config: config?, weights, recompute_layers })
+    let recompute = match recipe.model.activation_checkpointing {
+        ActivationCheckpointing::None => Recompute::None,
+        ActivationCheckpointing::Selective => Recompute::Selective,
+        ActivationCheckpointing::Full => Recompute::Full,
+    };
+    Some(ModelPlan { config: config?, weights, recompute })
 }
 
 /// The tokenizer, if it loads and the model has a row for each of its tokens.

@@ -7,7 +7,7 @@ use super::{Arithmetic, DataPlan, Plan, StagePlan, Weights};
 use crate::corpus::source::Packing;
 use crate::figures::{size, thousands};
 use crate::hf::names;
-use crate::model::config::{Family, ModelConfig};
+use crate::model::config::{Family, ModelConfig, Recompute};
 use crate::optim::schedule::{Decay, Settings, Shape};
 use crate::recipe::quantity::Interval;
 
@@ -97,7 +97,11 @@ fn model(page: &mut Page, plan: &Plan) {
 
 fn memory(page: &mut Page, plan: &Plan) {
     let memory = estimate(plan);
-    let recomputed = if plan.model.recompute_layers { "layers recomputed" } else { "all kept" };
+    let recomputed = match plan.model.recompute {
+        Recompute::None => "all kept",
+        Recompute::Selective => "norms recomputed",
+        Recompute::Full => "layers recomputed",
+    };
     let activations = format!("activations, {recomputed}");
     let mut table = Table::new(&["memory", "estimate"]);
     for (what, bytes) in [

@@ -78,16 +78,18 @@ pub struct Model {
     pub keep_optimizer: bool,
     /// What the backward pass computes again instead of keeping it.
     #[serde(default)]
-    pub activation_checkpointing: Recompute,
+    pub activation_checkpointing: ActivationCheckpointing,
 }
 
 /// What the backward pass computes again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Recompute {
+pub enum ActivationCheckpointing {
     /// Nothing: fastest, most memory.
     #[default]
     None,
+    /// Norms and the product inside the MLP: about a third less memory for next to no time.
+    Selective,
     /// Every layer from its input: about a third more arithmetic, least memory.
     Full,
 }

@@ -2,10 +2,11 @@
 //!
 //! [`run`] is the whole of it. [`start`] is how a run begins or goes on, [`data`] its corpora and place in them, [`step`]
 //! one update, [`interval`] what is told between two log lines, [`validation`] the losses on held-out documents, [`save`]
-//! when and how checkpoints are written, [`stop`] what Ctrl-C does.
+//! when and how checkpoints are written, [`stop`] what Ctrl-C does, [`mod@profile`] where the time of some steps went.
 
 pub mod data;
 pub mod interval;
+pub mod profile;
 pub mod save;
 pub mod start;
 pub mod step;
@@ -14,6 +15,7 @@ pub mod validation;
 
 use std::any::Any;
 use std::io::IsTerminal as _;
+use std::panic;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -21,6 +23,7 @@ use anyhow::{Context as _, anyhow, bail};
 
 use self::data::Data;
 use self::interval::Interval;
+use self::profile::Profile;
 use self::save::Saver;
 use self::start::Resume;
 use self::step::Engine;
@@ -43,6 +46,8 @@ pub struct Options {
     pub stop_at: Option<u64>,
     /// Go on also where a corpus is another than the run has read from so far.
     pub accept_changed_data: bool,
+    /// Steps to record with the profiler.
+    pub profile: Option<profile::Steps>,
 }
 
 /// How a run ended.
@@ -121,6 +126,7 @@ impl Run<'_> {
         let mut loader = self.data.loader(plan, self.position.clone())?;
         let mut interval = Interval::new(plan, &loader);
         let mut stage = None;
+        let mut profile = Profile::new(options.profile.as_ref(), &plan.output, plan.device.compute != Compute::Cpu);
         while !stop.asked() && options.stop_at.is_none_or(|step| self.position.step < step) {
             let Some(batch) = loader.next() else { break };
             let batch = match batch {
@@ -137,12 +143,16 @@ impl Run<'_> {
                 self.reporter.note(&format!("stage {}: {} steps", planned.name, planned.steps));
             }
             let sources = plan.data.sources.len();
+            profile.before(self.position.step + 1)?;
             let done = self.engine.step(&batch.micro, batch.trained, rate, sources, || stop.asked());
             let Some(step) = done.map_err(|error| explained(&error.to_string()))? else { break };
             self.position.clone_from(&batch.position);
             loader.recycle(batch);
             self.tokens += plan.tokens_a_step();
             self.reporter.step(self.position.step);
+            if let Some(line) = profile.after(self.position.step)? {
+                self.reporter.note(&line);
+            }
             interval.add(&step)?;
             let last = self.rate().is_none();
             let told = last || self.position.step.is_multiple_of(plan.logging.every);
@@ -165,6 +175,10 @@ impl Run<'_> {
                 self.save(&mut interval)?;
                 interval.leave_out(pause);
             }
+        }
+        // A run that ends before the last step to be recorded leaves what there is.
+        if let Some(line) = profile.end(self.position.step)? {
+            self.reporter.note(&line);
         }
         if self.position.step > self.saver.saved_step() || self.saver.newest().is_none() {
             self.save(&mut interval)?;
@@ -220,7 +234,7 @@ fn explained(text: &str) -> anyhow::Error {
     let error = anyhow!("libtorch: {}", text.lines().next().unwrap_or(text));
     let says = |words: &[&str]| words.iter().any(|words| text.contains(words));
     if says(&["out of memory", "can't allocate memory", "not enough memory"]) {
-        let advice = "lower batch.micro_sequences, or set model.activation_checkpointing to full";
+        let advice = "lower batch.micro_sequences, or set model.activation_checkpointing to selective or full";
         return error.context(format!("more memory than the device has: {advice}"));
     }
     if says(&["index out of range", "device-side assert"]) {
@@ -230,10 +244,32 @@ fn explained(text: &str) -> anyhow::Error {
     error
 }
 
+/// Turns what libtorch throws inside the model, which tch makes a panic of, into an error.
+///
+/// # Errors
+/// That, or the body's own.
+pub fn caught<T>(body: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let default = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        if thrown(info.payload()).is_none() {
+            default(info);
+        }
+    }));
+    let result = panic::catch_unwind(panic::AssertUnwindSafe(body));
+    let _ = panic::take_hook();
+    match result {
+        Ok(result) => result,
+        Err(payload) => match thrown(payload.as_ref()) {
+            Some(error) => Err(error),
+            None => panic::resume_unwind(payload),
+        },
+    }
+}
+
 /// The error in the payload of a panic, where it is one that libtorch threw: tch's plain operations, of which models are
 /// written, panic with it.
 #[must_use]
-pub fn thrown(payload: &(dyn Any + Send)) -> Option<anyhow::Error> {
+fn thrown(payload: &(dyn Any + Send)) -> Option<anyhow::Error> {
     let text = payload.downcast_ref::<String>()?;
     let (_, thrown) = text.split_once("Torch(\"")?;
     Some(explained(&thrown.replace("\\n", "\n")))

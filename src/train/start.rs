@@ -11,6 +11,7 @@ use crate::checkpoint::{self, MODEL, State, find};
 use crate::ffi;
 use crate::hf;
 use crate::metrics::throughput;
+use crate::model::attention;
 use crate::model::decoder::Decoder;
 use crate::model::parameters::Parameters;
 use crate::optim::adamw::{AdamW, Settings};
@@ -133,7 +134,8 @@ pub fn engine(plan: &Plan, checkpoint: Option<&Path>) -> anyhow::Result<Engine> 
             format!("{}: the optimizer's state does not fit this model in this precision", folder.display())
         })?;
     }
-    let decoder = Decoder::new(config, &parameters, plan.model.recompute_layers)?;
+    let attention = attention::fastest(config, device, plan.data.sequence_length as i64)?;
+    let decoder = Decoder::new(config, &parameters, plan.model.recompute)?.with_attention(attention);
     Ok(Engine::new(parameters, decoder, optimizer, plan.optimizer.z_loss))
 }
 

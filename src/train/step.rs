@@ -2,7 +2,7 @@
 //!
 //! B rows of a micro-batch, T tokens a row, N = B x T, S sources.
 
-use tch::{Device, Kind, TchError, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 use crate::corpus::batch::Batch;
 use crate::ffi;
@@ -71,7 +71,7 @@ impl Engine {
             let tokens = TokenBatch::to_device(batch, device)?;
             let found = self.decoder.loss_and_backward(&tokens, self.z_loss, scale);
             loss += found.sum.detach();
-            add_by_source(&mut by_source, &found, &tokens, batch, device)?;
+            add_by_source(&mut by_source, &found, &tokens, batch)?;
             if summed {
                 self.sum_gradients(at == 0)?;
             }
@@ -94,7 +94,7 @@ impl Engine {
         let tokens = TokenBatch::to_device(batch, device)?;
         let found = self.decoder.loss(&tokens, 0.0);
         let mut by_source = Tensor::f_zeros([sources as i64, 2], (Kind::Float, device))?;
-        add_by_source(&mut by_source, &found, &tokens, batch, device)?;
+        add_by_source(&mut by_source, &found, &tokens, batch)?;
         Ok(by_source)
     }
 
@@ -123,13 +123,10 @@ fn add_by_source(
     found: &LossOutput,
     tokens: &TokenBatch,
     batch: &Batch,
-    device: Device,
 ) -> Result<(), TchError> {
-    let sources: Vec<i64> = batch.sources.iter().map(|source| i64::from(*source)).collect();
-    let sources = Tensor::f_from_slice(&sources)?.f_to_device(device)?; // [B]
     let rows =
         |x: &Tensor| x.f_view([batch.rows as i64, batch.length as i64])?.f_sum_dim_intlist(1, false, Kind::Float);
     let sums = Tensor::f_stack(&[rows(&(&found.nll * &tokens.weights))?, rows(&tokens.weights)?], 1)?; // [B, 2]
-    *by_source = by_source.f_index_add(0, &sources, &sums)?;
+    *by_source = by_source.f_index_add(0, &tokens.sources, &sums)?;
     Ok(())
 }

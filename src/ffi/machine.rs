@@ -1,0 +1,78 @@
+//! What the program runs on.
+
+use std::ffi::{CStr, c_char, c_int, c_long};
+
+#[expect(unsafe_code, reason = "the declarations of native/native.h")]
+unsafe extern "C" {
+    fn hephaestus_libtorch_version() -> *const c_char;
+    fn hephaestus_cuda_version() -> c_long;
+    fn hephaestus_has_kernels() -> bool;
+    fn hephaestus_cuda_device(index: c_int, name: *mut c_char, length: usize, bytes: *mut usize) -> bool;
+    fn hephaestus_cuda_peak_memory(index: c_int) -> usize;
+    fn hephaestus_keep_freed_memory();
+}
+
+/// What the program runs on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Versions {
+    /// libtorch's version.
+    pub libtorch: String,
+    /// The CUDA runtime's `(major, minor)`; `None` for a libtorch without CUDA.
+    pub cuda: Option<(u32, u32)>,
+}
+
+/// The versions of libtorch and of its CUDA runtime. Needs no device.
+#[must_use]
+pub fn versions() -> Versions {
+    // SAFETY: the first returns a string literal; the second takes nothing, catches what it throws and returns a number.
+    #[expect(unsafe_code, reason = "calls into native/versions.cpp")]
+    let (libtorch, cuda) = unsafe { (CStr::from_ptr(hephaestus_libtorch_version()), hephaestus_cuda_version()) };
+    let cuda = u32::try_from(cuda).ok().filter(|version| *version > 0);
+    Versions {
+        libtorch: libtorch.to_string_lossy().into_owned(),
+        cuda: cuda.map(|version| (version / 1000, version % 1000 / 10)),
+    }
+}
+
+/// Whether the kernels for GPUs were compiled.
+#[must_use]
+pub fn has_kernels() -> bool {
+    // SAFETY: it returns a constant.
+    #[expect(unsafe_code, reason = "calls into native/versions.cpp")]
+    unsafe {
+        hephaestus_has_kernels()
+    }
+}
+
+/// Name and memory in bytes of a CUDA device, as its driver reports them; `None` where there is no such device.
+#[must_use]
+pub fn cuda_device(index: usize) -> Option<(String, u64)> {
+    let mut name: [c_char; 256] = [0; 256];
+    let mut bytes = 0;
+    // SAFETY: the name is written within the length given and ended with 0, the number where it points.
+    #[expect(unsafe_code, reason = "calls into native/device.cpp")]
+    unsafe {
+        let found = hephaestus_cuda_device(index.try_into().ok()?, name.as_mut_ptr(), name.len(), &raw mut bytes);
+        found.then(|| (CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned(), bytes as u64))
+    }
+}
+
+/// The most bytes libtorch has had allocated on a CUDA device; 0 where it has used none.
+#[must_use]
+pub fn cuda_peak_memory(index: usize) -> u64 {
+    // SAFETY: it takes a number, catches what it throws and returns a number.
+    #[expect(unsafe_code, reason = "calls into native/device.cpp")]
+    unsafe {
+        c_int::try_from(index).map_or(0, |index| hephaestus_cuda_peak_memory(index) as u64)
+    }
+}
+
+/// Keeps freed memory for the next step instead of handing it back to the kernel, which would clear each page anew.
+/// For the whole process; a program that trains calls it once, first.
+pub fn keep_freed_memory() {
+    // SAFETY: it sets two numbers of the allocator, which is as thread-safe as allocating.
+    #[expect(unsafe_code, reason = "calls into native/functions.cpp")]
+    unsafe {
+        hephaestus_keep_freed_memory();
+    }
+}
