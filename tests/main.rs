@@ -1,8 +1,10 @@
 //! Integration tests: one binary, a module a subject.
 mod corpus;
 mod cuda;
+mod doctor;
 mod export;
 mod hf;
+mod kernels;
 mod metrics;
 mod native;
 mod parity;

@@ -1,0 +1,127 @@
+//! A few training steps of a standard model: random weights, packed rows of random tokens.
+
+use std::time::Instant;
+
+use tch::{Device, Kind, TchError};
+
+use super::ceilings::Ceilings;
+use super::{Finding, Verdict, wait};
+use crate::corpus::batch::{Batch, IGNORE};
+use crate::hf::names;
+use crate::metrics::throughput::{flops_a_token, mfu};
+use crate::model::config::{Family, ModelConfig, Recompute, RopeScaling};
+use crate::model::decoder::Decoder;
+use crate::model::parameters::Parameters;
+use crate::optim::adamw::{AdamW, Settings};
+use crate::train::step::Engine;
+
+const WARMUP: usize = 2;
+const STEPS: usize = 5;
+
+/// Tokens a second, and the loss that must fall.
+pub(super) fn finding(device: Device, ceilings: Option<&Ceilings>) -> Finding {
+    let (config, rows, length) = standard(device);
+    let millions = names::total(&config) as f64 / 1e6;
+    let what = format!("{STEPS} steps, {millions:.1} M parameters");
+    match train(&config, rows, length, device) {
+        Ok((rate, first, last)) => {
+            let mut seen = format!("{rate:.0} tokens/s, loss {first:.3} to {last:.3}");
+            if let Some(ceilings) = ceilings {
+                let share = mfu(rate, flops_a_token(&config, length), ceilings.product);
+                seen += &format!(", {:.0} % of the product's rate", 100.0 * share);
+            }
+            let verdict = match last < first {
+                true => Verdict::Good,
+                false => Verdict::Bad("the loss did not fall on rows that repeat".to_owned()),
+            };
+            Finding { what, seen, verdict }
+        }
+        Err(error) => Finding { what, seen: "failed".to_owned(), verdict: Verdict::Bad(error.to_string()) },
+    }
+}
+
+/// The model, and the rows of a step: GPT-2's size on a GPU, a tiny one on the CPU.
+fn standard(device: Device) -> (ModelConfig, usize, usize) {
+    let (layers, hidden_size, intermediate_size, heads, vocab_size, rows, length) = match device {
+        Device::Cuda(_) => (12, 768, 2048, 12, 50_304, 16, 1024),
+        _ => (2, 128, 344, 2, 1024, 2, 256),
+    };
+    let config = ModelConfig {
+        family: Family::Llama,
+        vocab_size,
+        hidden_size,
+        intermediate_size,
+        layers,
+        heads,
+        kv_heads: heads,
+        head_dim: hidden_size / heads,
+        max_positions: length,
+        rope_theta: 1e4,
+        rope_scaling: RopeScaling::None,
+        norm_eps: 1e-5,
+        tied_embeddings: true,
+        qkv_bias: false,
+        output_bias: false,
+        mlp_bias: false,
+        qk_norm: false,
+        sliding_window: None,
+        initializer_range: 0.02,
+        bos_token_id: None,
+        eos_token_ids: vec![],
+    };
+    (config, rows, length)
+}
+
+/// Tokens a second, and the first and the last loss.
+fn train(config: &ModelConfig, rows: usize, length: usize, device: Device) -> Result<(f64, f64, f64), TchError> {
+    let masters = Parameters::fresh(config, 0, Kind::Float, device)?;
+    let reduced = masters.tensors().iter().map(|master| master.f_to_kind(Kind::BFloat16));
+    let parameters = Parameters::new(masters.specs().to_vec(), reduced.collect::<Result<_, _>>()?)?;
+    let settings = Settings { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, clip_norm: Some(1.0) };
+    let optimizer = AdamW::new(&parameters, &masters, settings)?;
+    let decoder = Decoder::new(config, &parameters, Recompute::None)?;
+    let mut engine = Engine::new(parameters, decoder, optimizer, 0.0);
+    let batch = batch(config.vocab_size, rows, length);
+    let trained = f64::from(batch.weights.iter().sum::<f32>());
+    let mut step = || -> Result<_, TchError> {
+        let step = engine.step(std::slice::from_ref(&batch), trained, 1e-3, 1, || false)?;
+        step.ok_or_else(|| TchError::Torch("stopped".to_owned()))
+    };
+    let first = step()?;
+    for _ in 1..WARMUP {
+        step()?;
+    }
+    wait(device);
+    let begin = Instant::now();
+    let mut last = step()?;
+    for _ in 1..STEPS {
+        last = step()?;
+    }
+    wait(device);
+    let took = begin.elapsed().as_secs_f64();
+    let loss = |step: crate::train::step::Step| Ok::<_, TchError>(step.by_source.f_double_value(&[0, 0])? / trained);
+    Ok(((STEPS * rows * length) as f64 / took, loss(first)?, loss(last)?))
+}
+
+/// Rows of documents of a few lengths, the same every time.
+fn batch(vocabulary: usize, rows: usize, length: usize) -> Batch {
+    let mut batch = Batch { rows, length, sources: vec![0; rows], ..Batch::default() };
+    let mut lengths = [64, 17, 200, 96, 5].into_iter().cycle();
+    let mut left = rows * length;
+    while left > 0 {
+        // A document ends where its row does.
+        let room = (left - 1) % length + 1;
+        let segment = lengths.next().map_or(room, |length: usize| length.min(room));
+        for at in 0..segment {
+            let token = |at: usize| ((at * 7919 + batch.segments.len() * 104_729) % vocabulary) as i64;
+            let (target, weight) = if at + 1 < segment { (token(at + 1), 1.0) } else { (IGNORE, 0.0) };
+            batch.tokens.push(token(at));
+            batch.targets.push(target);
+            batch.weights.push(weight);
+            batch.positions.push(at as i64);
+        }
+        batch.segments.push(segment as i64);
+        left -= segment;
+    }
+    batch
+}
