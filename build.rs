@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The files of `native/kernels`.
-const KERNELS: [&str; 5] = ["all", "loss", "norm", "rope", "swiglu"];
+const KERNELS: [&str; 6] = ["all", "fp8", "loss", "norm", "rope", "swiglu"];
 
 /// What kernels are compiled for: A100, H100 and H200, and PTX that drivers compile for whatever comes later.
 const GENCODES: [&str; 3] =
@@ -88,7 +88,9 @@ fn compile_native(root: &Path, toolkit: Option<&Toolkit>) {
         build.define("HEPHAESTUS_KERNELS", None).include(toolkit.root.join("include"));
         build.objects(toolkit.compile_kernels());
     }
-    for file in ["attention", "device", "functions", "linear", "loops", "optim", "profile", "rows", "versions"] {
+    let files =
+        ["attention", "device", "functions", "linear", "loops", "optim", "products", "profile", "rows", "versions"];
+    for file in files {
         build.file(format!("native/{file}.cpp"));
     }
     build.compile("hephaestus_native");

@@ -7,18 +7,23 @@
 #include <dlfcn.h>
 #include <exception>
 
-// Writes the name of CUDA device `index` and its memory in bytes; false where there is no such device.
-bool hephaestus_cuda_device(int index, char *name, size_t length, size_t *bytes) {
+// Writes the name of CUDA device `index`, its memory in bytes and its compute capability, major and minor; false where there
+// is no such device.
+bool hephaestus_cuda_device(int index, char *name, size_t length, size_t *bytes, int capability[2]) {
+  // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, and _MINOR after it.
+  constexpr int CAPABILITY = 75;
   static void *driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
   if (driver == nullptr) return false;
   const auto init = reinterpret_cast<int (*)(unsigned)>(dlsym(driver, "cuInit"));
   const auto get = reinterpret_cast<int (*)(int *, int)>(dlsym(driver, "cuDeviceGet"));
   const auto get_name = reinterpret_cast<int (*)(char *, int, int)>(dlsym(driver, "cuDeviceGetName"));
   const auto get_bytes = reinterpret_cast<int (*)(size_t *, int)>(dlsym(driver, "cuDeviceTotalMem_v2"));
-  if (!init || !get || !get_name || !get_bytes) return false;
+  const auto get_attribute = reinterpret_cast<int (*)(int *, int, int)>(dlsym(driver, "cuDeviceGetAttribute"));
+  if (!init || !get || !get_name || !get_bytes || !get_attribute) return false;
   int device = 0;
   return init(0) == 0 && get(&device, index) == 0 && get_name(name, static_cast<int>(length), device) == 0 &&
-         get_bytes(bytes, device) == 0;
+         get_bytes(bytes, device) == 0 && get_attribute(capability, CAPABILITY, device) == 0 &&
+         get_attribute(capability + 1, CAPABILITY + 1, device) == 0;
 }
 
 // The most bytes libtorch has had allocated on CUDA device `index`, or 0 where it has used none.

@@ -7,9 +7,9 @@
 #include "checks.h"
 #include "guarded.h"
 #include "loops.h"
+#include "products.h"
 
 #include <ATen/ATen.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -21,36 +21,25 @@ using torch::autograd::Function;
 using torch::autograd::variable_list;
 using Optional = std::optional<Tensor>;
 
-// x [N, in] times weight^T. fp32 on the CPU goes to oneDNN, which is faster than libtorch's own choice on many processors.
-Tensor product(const Tensor &x, const Tensor &weight, const Optional &bias) {
-  if (!x.is_cpu() || x.scalar_type() != at::kFloat || !at::globalContext().userEnabledMkldnn() || !at::hasMKLDNN())
-    return at::linear(x, weight, bias);
-  using Signature = Tensor(const Tensor &, const Tensor &, const Optional &, c10::string_view,
-                           c10::List<std::optional<at::Scalar>>, std::optional<c10::string_view>);
-  static const auto linear =
-      c10::Dispatcher::singleton().findSchemaOrThrow("mkldnn::_linear_pointwise", "").typed<Signature>();
-  return linear.call(x, weight, bias, "none", c10::List<std::optional<at::Scalar>>(), "");
-}
+using products::Operand;
 
-// The gradients of product(x, weight, bias) by weight and bias.
-struct Gradients {
-  Tensor weight, bias;
-  Gradients(const Tensor &dy, const Tensor &x, bool biased)
-      : weight(at::mm(dy.t(), x)), bias(biased ? dy.sum(0) : Tensor()) {}
-};
+// The gradient of a bias.
+Tensor by_bias(const Tensor &dy, bool biased) { return biased ? dy.sum(0) : Tensor(); }
 
 // x weight^T + bias.
 struct Linear : Function<Linear> {
-  static Tensor forward(AutogradContext *ctx, const Tensor &x, const Tensor &weight, const Optional &bias) {
+  static Tensor forward(AutogradContext *ctx, const Tensor &x, const Tensor &weight, const Optional &bias, bool fp8) {
     ctx->save_for_backward({x, weight});
     ctx->saved_data["biased"] = bias.has_value();
-    return product(x, weight, bias);
+    ctx->saved_data["fp8"] = fp8;
+    return products::forward({x, fp8}, {weight, fp8}, bias);
   }
   static variable_list backward(AutogradContext *ctx, variable_list gradients) {
     const auto saved = ctx->get_saved_variables();
-    const auto dy = gradients[0].contiguous();
-    const Gradients of(dy, saved[0], ctx->saved_data["biased"].toBool());
-    return {product(dy, saved[1].t(), std::nullopt), of.weight, of.bias};
+    const bool fp8 = ctx->saved_data["fp8"].toBool();
+    const Operand dy(gradients[0].contiguous(), fp8);
+    return {products::by_input(dy, {saved[1], fp8}), products::by_weight(dy, {saved[0], fp8}),
+            by_bias(dy.whole(), ctx->saved_data["biased"].toBool()), Tensor()};
   }
 };
 
@@ -59,17 +48,18 @@ struct NormLinear : Function<NormLinear> {
   static constexpr size_t MOST = 3;
 
   static variable_list forward(AutogradContext *ctx, const Tensor &x, const Optional &delta, const Tensor &norm,
-                               double eps, bool keep, const Optional &w0, const Optional &b0, const Optional &w1,
-                               const Optional &b1, const Optional &w2, const Optional &b2) {
+                               double eps, bool keep, bool fp8, const Optional &w0, const Optional &b0,
+                               const Optional &w1, const Optional &b1, const Optional &w2, const Optional &b2) {
     const auto in = x.contiguous();
     auto [sum, normed, scales] = loops::rms_norm(in, delta ? delta->contiguous() : Tensor(), norm, eps);
     variable_list saved{delta ? sum : in, norm, scales, keep ? normed : Tensor()};
+    const Operand from(normed, fp8);
     variable_list results;
     int64_t biased = 0;
     for (const auto &[weight, bias] : {std::pair(w0, b0), std::pair(w1, b1), std::pair(w2, b2)}) {
       if (!weight) break;
       biased |= int64_t{bias.has_value()} << results.size();
-      results.push_back(product(normed, *weight, bias));
+      results.push_back(products::forward(from, {*weight, fp8}, bias));
       saved.push_back(*weight);
     }
     if (delta) results.push_back(sum);
@@ -78,6 +68,7 @@ struct NormLinear : Function<NormLinear> {
     ctx->saved_data["eps"] = eps;
     ctx->saved_data["biased"] = biased;
     ctx->saved_data["summed"] = delta.has_value();
+    ctx->saved_data["fp8"] = fp8;
     return results;
   }
 
@@ -87,27 +78,25 @@ struct NormLinear : Function<NormLinear> {
     const auto biased = ctx->saved_data["biased"].toInt();
     const bool summed = ctx->saved_data["summed"].toBool();
     const auto weights = saved.size() - 4;
+    const bool fp8 = ctx->saved_data["fp8"].toBool();
     auto normed = saved[3];
     if (!normed.defined()) normed = std::get<1>(loops::rms_norm(x, Tensor(), norm, ctx->saved_data["eps"].toDouble()));
+    std::optional<Operand> from(std::in_place, std::move(normed), fp8);
     Tensor dnormed;
     variable_list of_weights(2 * MOST);
     for (size_t i = 0; i < weights; ++i) {
       if (!gradients[i].defined()) continue;
-      const auto dy = gradients[i].contiguous();
+      const Operand dy(gradients[i].contiguous(), fp8);
       gradients[i].reset();
-      const auto &weight = saved[4 + i];
-      if (!dnormed.defined()) dnormed = product(dy, weight.t(), std::nullopt);
-      else if (dy.is_cpu()) dnormed.add_(product(dy, weight.t(), std::nullopt));
-      else dnormed.addmm_(dy, weight);
-      const Gradients of(dy, normed, (biased >> i & 1) != 0);
-      of_weights[2 * i] = of.weight;
-      of_weights[2 * i + 1] = of.bias;
+      dnormed = products::by_input(dy, {saved[4 + i], fp8}, dnormed);
+      of_weights[2 * i] = products::by_weight(dy, *from);
+      of_weights[2 * i + 1] = by_bias(dy.whole(), (biased >> i & 1) != 0);
     }
     if (!dnormed.defined()) dnormed = at::zeros_like(x);
-    normed.reset();
+    from.reset();
     const auto dsum = summed && gradients[weights].defined() ? gradients[weights].contiguous() : Tensor();
     auto [dx, dnorm] = loops::rms_norm_backward(dnormed, dsum, x, norm, scales);
-    variable_list results{dx, summed ? dx : Tensor(), dnorm, Tensor(), Tensor()};
+    variable_list results{dx, summed ? dx : Tensor(), dnorm, Tensor(), Tensor(), Tensor()};
     results.insert(results.end(), of_weights.begin(), of_weights.end());
     return results;
   }
@@ -116,22 +105,22 @@ struct NormLinear : Function<NormLinear> {
 // The product of silu(gate) * up.
 struct SwigluLinear : Function<SwigluLinear> {
   static Tensor forward(AutogradContext *ctx, const Tensor &gate, const Tensor &up, const Tensor &weight,
-                        const Optional &bias, bool keep) {
+                        const Optional &bias, bool keep, bool fp8) {
     const auto g = gate.contiguous(), u = up.contiguous();
     const auto inner = loops::swiglu(g, u);
     ctx->save_for_backward({g, u, weight, keep ? inner : Tensor()});
     ctx->saved_data["biased"] = bias.has_value();
-    return product(inner, weight, bias);
+    ctx->saved_data["fp8"] = fp8;
+    return products::forward({inner, fp8}, {weight, fp8}, bias);
   }
   static variable_list backward(AutogradContext *ctx, variable_list gradients) {
     const auto saved = ctx->get_saved_variables();
     const auto &gate = saved[0], &up = saved[1], &weight = saved[2];
-    const auto dy = gradients[0].contiguous();
-    auto inner = saved[3].defined() ? saved[3] : loops::swiglu(gate, up);
-    const Gradients of(dy, inner, ctx->saved_data["biased"].toBool());
-    inner.reset();
-    auto [dgate, dup] = loops::swiglu_backward(product(dy, weight.t(), std::nullopt), gate, up);
-    return {dgate, dup, of.weight, of.bias, Tensor()};
+    const bool fp8 = ctx->saved_data["fp8"].toBool();
+    const Operand dy(gradients[0].contiguous(), fp8);
+    const auto dweight = products::by_weight(dy, {saved[3].defined() ? saved[3] : loops::swiglu(gate, up), fp8});
+    auto [dgate, dup] = loops::swiglu_backward(products::by_input(dy, {weight, fp8}), gate, up);
+    return {dgate, dup, dweight, by_bias(dy.whole(), ctx->saved_data["biased"].toBool()), Tensor(), Tensor()};
   }
 };
 
@@ -143,11 +132,11 @@ void check_product(const Tensor &x, const Tensor &weight) {
 
 } // namespace
 
-// x [N, in] times weight [out, in], plus bias [out] where not null.
-const char *hephaestus_linear(const Tensor *x, const Tensor *weight, const Tensor *bias, Tensor **y) {
+// x [N, in] times weight [out, in], plus bias [out] where not null; in FP8 as products.h says.
+const char *hephaestus_linear(const Tensor *x, const Tensor *weight, const Tensor *bias, bool fp8, Tensor **y) {
   return guarded([&] {
     check_product(*x, *weight);
-    *y = new Tensor(Linear::apply(*x, *weight, given(bias)));
+    *y = new Tensor(Linear::apply(*x, *weight, given(bias), fp8));
   });
 }
 
@@ -155,7 +144,7 @@ const char *hephaestus_linear(const Tensor *x, const Tensor *weight, const Tenso
 // sum goes to `sum` where there is a delta. Without `keep` the norm is computed again in the backward pass.
 const char *hephaestus_norm_linear(const Tensor *x, const Tensor *delta, const Tensor *norm, double eps,
                                    const Tensor *const *weights, const Tensor *const *biases, size_t count, bool keep,
-                                   Tensor **sum, Tensor **ys) {
+                                   bool fp8, Tensor **sum, Tensor **ys) {
   return guarded([&] {
     check_norm(*x, delta, *norm);
     TORCH_CHECK(count > 0 && count <= NormLinear::MOST, count, " weights, expected one to three");
@@ -165,7 +154,7 @@ const char *hephaestus_norm_linear(const Tensor *x, const Tensor *delta, const T
       w[i] = *weights[i];
       b[i] = given(biases[i]);
     }
-    auto results = NormLinear::apply(*x, given(delta), *norm, eps, keep, w[0], b[0], w[1], b[1], w[2], b[2]);
+    auto results = NormLinear::apply(*x, given(delta), *norm, eps, keep, fp8, w[0], b[0], w[1], b[1], w[2], b[2]);
     for (size_t i = 0; i < count; ++i) ys[i] = new Tensor(std::move(results[i]));
     if (delta) *sum = new Tensor(std::move(results[count]));
   });
@@ -174,12 +163,12 @@ const char *hephaestus_norm_linear(const Tensor *x, const Tensor *delta, const T
 // silu(gate) * up [N, in] times weight [out, in], plus bias [out] where not null. Without `keep` their product is computed
 // again in the backward pass.
 const char *hephaestus_swiglu_linear(const Tensor *gate, const Tensor *up, const Tensor *weight, const Tensor *bias,
-                                     bool keep, Tensor **y) {
+                                     bool keep, bool fp8, Tensor **y) {
   return guarded([&] {
     check({gate, up});
     same_shape(*gate, *up);
     check_product(*gate, *weight);
-    *y = new Tensor(SwigluLinear::apply(*gate, *up, *weight, given(bias), keep));
+    *y = new Tensor(SwigluLinear::apply(*gate, *up, *weight, given(bias), keep, fp8));
   });
 }
 

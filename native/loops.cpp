@@ -200,6 +200,58 @@ std::tuple<Tensor, Tensor> swiglu_backward(const Tensor &dy, const Tensor &gate,
   return {dgate, dup};
 }
 
+namespace {
+
+// Without gaps, from 16 bytes on, as the kernels read it.
+Tensor aligned(const Tensor &x) {
+  const auto plain = x.contiguous();
+  return reinterpret_cast<uintptr_t>(plain.const_data_ptr()) % 16 == 0 ? plain : plain.clone();
+}
+
+// Memory for a quantized matrix [count, width] beside `x`.
+Quantized unwritten(const Tensor &x, int64_t count, int64_t width) {
+  TORCH_CHECK(x.dim() == 2 && x.size(0) % kernels::QUANTIZED_MULTIPLE == 0 && x.size(1) % kernels::QUANTIZED_MULTIPLE == 0,
+              "a matrix ", x.sizes(), ", expected multiples of ", kernels::QUANTIZED_MULTIPLE);
+  return {at::empty({count, width}, x.options().dtype(at::kFloat8_e4m3fn)),
+          at::empty({count}, x.options().dtype(at::kFloat))};
+}
+
+} // namespace
+
+Quantized quantize_rows(const Tensor &given) {
+  RECORDED("quantize_rows");
+  const auto x = aligned(given);
+  const auto count = x.size(0), width = x.size(1);
+  auto y = unwritten(x, count, width);
+  by_type(x, [&](auto type) {
+    using T = Element<decltype(type)>;
+    if (on_gpu(x, [&](auto stream) {
+          kernels::quantize_rows<T>(in<T>(x), out<rows::E4m3>(y.codes), out<float>(y.scales), count, width, stream);
+        }))
+      return;
+    each_row(count, width, [&](int64_t begin, int64_t end) {
+      for (auto row = begin; row < end; ++row)
+        out<float>(y.scales)[row] = rows::quantize(in<T>(x) + row * width, out<rows::E4m3>(y.codes) + row * width, width);
+    });
+  });
+  return y;
+}
+
+Quantized quantize_columns(const Tensor &given) {
+  RECORDED("quantize_columns");
+  if (given.is_cpu()) return quantize_rows(given.t());
+  const auto x = aligned(given);
+  const auto count = x.size(0), width = x.size(1);
+  auto y = unwritten(x, width, count);
+  by_type(x, [&](auto type) {
+    using T = Element<decltype(type)>;
+    on_gpu(x, [&](auto stream) {
+      kernels::quantize_columns<T>(in<T>(x), out<rows::E4m3>(y.codes), out<float>(y.scales), count, width, stream);
+    });
+  });
+  return y;
+}
+
 std::tuple<Tensor, Tensor> cross_entropy(const Tensor &logits, const Tensor &targets, const Tensor &weights,
                                          double z_loss, bool gradient) {
   RECORDED("cross_entropy");

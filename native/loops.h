@@ -33,6 +33,17 @@ std::tuple<Tensor, Tensor> rotate(const Tensor &q, const Tensor &k, const Tensor
 Tensor swiglu(const Tensor &gate, const Tensor &up);
 std::tuple<Tensor, Tensor> swiglu_backward(const Tensor &dy, const Tensor &gate, const Tensor &up);
 
+// A matrix in e4m3 [R, C] (Micikevicius et al. 2022, arXiv 2209.05433) and what its rows are to be multiplied by, [R] fp32:
+// of each row the least power of two that brings its largest number to 448 or below. As scaling by one loses nothing, what
+// is lost is the rounding to four significant bits.
+struct Quantized {
+  Tensor codes, scales;
+};
+// x [R, C], R and C multiples of 16.
+Quantized quantize_rows(const Tensor &x);
+// Its transpose: codes [C, R], scales [C].
+Quantized quantize_columns(const Tensor &x);
+
 // Of each row of logits [R, V]: log Z, and the negative log-likelihood of its target (0 where that is negative), [R] fp32.
 // With `gradient` the logits become the gradient of weight * (nll + z_loss * log Z^2). Targets [R] i64, weights [R] fp32.
 std::tuple<Tensor, Tensor> cross_entropy(const Tensor &logits, const Tensor &targets, const Tensor &weights,

@@ -14,7 +14,7 @@ const char *hephaestus_libtorch_version();
 long hephaestus_cuda_version();
 bool hephaestus_has_kernels();
 
-bool hephaestus_cuda_device(int index, char *name, size_t length, size_t *bytes);
+bool hephaestus_cuda_device(int index, char *name, size_t length, size_t *bytes, int capability[2]);
 size_t hephaestus_cuda_peak_memory(int index);
 
 const char *hephaestus_profile_begin(bool gpu);

@@ -33,6 +33,22 @@ INLINE void put(Bf16 &to, float x) {
   to.bits = static_cast<uint16_t>((bits & 0x7fffffff) > 0x7f800000 ? (bits >> 16) | 0x40 : rounded);
 }
 
+// To the nearest, ties to even, of a number of at most 448; what is no number stays none.
+INLINE void put(E4m3 &to, float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  const uint32_t sign = bits >> 24 & 0x80, size = bits & 0x7fffffff;
+  // From 2^-6 on the exponent is moved from a bias of 127 to one of 7; below, numbers are multiples of 2^-9.
+  const uint32_t normal = ((size + 0x7ffff + (size >> 20 & 1)) >> 20) - ((127 - 7) << 3);
+  float positive;
+  std::memcpy(&positive, &size, sizeof positive);
+  const float shifted = positive + 16384.0f; // whose last place is 2^-9
+  uint32_t below;
+  std::memcpy(&below, &shifted, sizeof below);
+  const uint32_t code = size < 0x3c800000 ? below & 0xf : normal;
+  to.bits = static_cast<uint8_t>(sign | (size > 0x7f800000 ? 0x7f : code));
+}
+
 // e^x within 2 units of the last place: 2^n times a polynomial on half an octave about 0 (Cephes' expf). Below -87 it
 // is e^-87, above 88 it is e^88; what is no number stays none.
 INLINE float exponential(float x) {
@@ -50,6 +66,20 @@ INLINE float exponential(float x) {
   float power;
   std::memcpy(&power, &bits, sizeof power);
   return p * power;
+}
+
+// The least power of two that brings a number of these bits, which is positive, to 448 or below; no power below 2^-126,
+// and what is not finite stays so.
+INLINE float scale_of(uint32_t bits) {
+  float size, scale;
+  std::memcpy(&size, &bits, sizeof size);
+  const float share = size / 448.0f;
+  std::memcpy(&bits, &share, sizeof bits);
+  if (bits >= 0x7f800000) return share;
+  // A mantissa above 1 needs the next power.
+  bits = bits < 0x00800000 ? 0x00800000 : (bits + 0x7fffff) & 0x7f800000;
+  std::memcpy(&scale, &bits, sizeof scale);
+  return scale;
 }
 
 INLINE float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
@@ -129,6 +159,23 @@ INLINE void swiglu_row_backward(const T *dy, const T *gate, const T *up, T *dgat
   }
 }
 
+template <class T> INLINE float quantize_row(const T *x, E4m3 *y, int64_t width) {
+  // As integers the sizes of numbers are in order, with what is not finite above all.
+  uint32_t largest = 0;
+#pragma omp simd reduction(max : largest)
+  for (int64_t i = 0; i < width; ++i) {
+    const float in = number(x[i]);
+    uint32_t bits;
+    std::memcpy(&bits, &in, sizeof bits);
+    const uint32_t size = bits & 0x7fffffff;
+    largest = size > largest ? size : largest;
+  }
+  const float scale = scale_of(largest), inverse = 1.0f / scale;
+#pragma omp simd
+  for (int64_t i = 0; i < width; ++i) put(y[i], number(x[i]) * inverse);
+  return scale;
+}
+
 template <class T>
 INLINE float cross_entropy_row(T *logits, float *scratch, int64_t width, int64_t target, float weight, float z_loss,
                                bool gradient) {
@@ -201,6 +248,7 @@ INLINE void adamw_run(const T *gradient, float *master, float *exp_avg, float *e
                     AdamW numbers) {                                                                                   \
     adamw_run(gradient, master, exp_avg, exp_avg_sq, weight, count, numbers);                                          \
   }                                                                                                                    \
+  WIDEST float quantize(const T *x, E4m3 *y, int64_t width) { return quantize_row(x, y, width); }                      \
   float read(const T *row, int64_t at) { return number(row[at]); }
 
 FOR(float)

@@ -11,6 +11,12 @@ struct Bf16 {
   uint16_t bits;
 };
 
+// A number of 8 bits: sign, 4 bits of exponent, 3 of mantissa; 448 is the largest, there is no infinity
+// (Micikevicius et al. 2022, arXiv 2209.05433).
+struct E4m3 {
+  uint8_t bits;
+};
+
 // One row's RMSNorm of `x`, or of `x + delta`, which then goes to `sum`. Writes `y` and returns 1 / rms.
 float rms_norm(const float *x, const float *delta, const float *weight, float *sum, float *y, int64_t width, float eps);
 float rms_norm(const Bf16 *x, const Bf16 *delta, const Bf16 *weight, Bf16 *sum, Bf16 *y, int64_t width, float eps);
@@ -30,6 +36,11 @@ void swiglu(const float *gate, const float *up, float *y, int64_t count);
 void swiglu(const Bf16 *gate, const Bf16 *up, Bf16 *y, int64_t count);
 void swiglu_backward(const float *dy, const float *gate, const float *up, float *dgate, float *dup, int64_t count);
 void swiglu_backward(const Bf16 *dy, const Bf16 *gate, const Bf16 *up, Bf16 *dgate, Bf16 *dup, int64_t count);
+
+// Rounds a row divided by a power of two, which is returned: the least that brings its largest number to 448 or below.
+// With a number that is not finite in it, neither is what the row is then.
+float quantize(const float *x, E4m3 *y, int64_t width);
+float quantize(const Bf16 *x, E4m3 *y, int64_t width);
 
 // One row of logits: returns log Z; with `gradient` it puts d(weight * (log Z - logit of target + z_loss * log Z^2)) in the
 // logits' place, without the target's term where that is negative. `scratch` holds `width` numbers.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use hephaestus::corpus::format::{TokenType, path_of};
 use hephaestus::corpus::{Corpus, ManifestInfo, Writer};
-use hephaestus::plan::{self, Compute, Machine, Plan, Weights};
+use hephaestus::plan::{self, Arithmetic, Compute, Gpu, Machine, Plan, Weights};
 use hephaestus::recipe;
 use hephaestus_core::vocabulary::Vocabulary;
 use serde_json::{Value, json};
@@ -92,6 +92,10 @@ fn write(folder: &TempDir, name: &str, text: &str) -> PathBuf {
     fs_err::create_dir_all(path.parent().unwrap()).unwrap();
     fs_err::write(&path, text).unwrap();
     path
+}
+
+fn gpu(name: &str, memory: u64, capability: (u32, u32)) -> Gpu {
+    Gpu { name: name.to_owned(), memory, capability }
 }
 
 fn cpu() -> Machine {
@@ -271,7 +275,7 @@ fn a_checkpoint_gives_its_model_folder_and_where_asked_its_moments() {
 #[test]
 fn the_device_is_cuda_where_there_is_one_and_the_resolved_recipe_loads_again() {
     let folder = world();
-    let machine = Machine { cuda: vec![("NVIDIA H100 80GB HBM3".to_owned(), 85_000_000_000)], ..cpu() };
+    let machine = Machine { cuda: vec![gpu("NVIDIA H100 80GB HBM3", 85_000_000_000, (9, 0))], ..cpu() };
     let plan = resolve(&folder, &[], &machine).unwrap();
     assert_eq!((plan.device.compute, plan.notes.device.as_str()), (Compute::Cuda(0), "NVIDIA H100 80GB HBM3, 85.0 GB"));
     assert_eq!(resolve(&folder, &["device.kind=cpu"], &machine).unwrap().device.compute, Compute::Cpu);
@@ -279,6 +283,20 @@ fn the_device_is_cuda_where_there_is_one_and_the_resolved_recipe_loads_again() {
     assert_eq!(again.recipe.tokenizer, Some(folder.path().join("base")));
     assert_eq!(plan::resolve(&again, &machine).unwrap().resolved_recipe, plan.resolved_recipe);
     assert!(!folder.path().join("out").exists());
+}
+
+#[test]
+fn fp8_is_refused_where_no_tensor_core_has_it_and_emulated_on_the_cpu() {
+    let folder = world();
+    let with = |name, capability| Machine { cuda: vec![gpu(name, 85_000_000_000, capability)], ..cpu() };
+    let fp8 = ["device.precision=fp8"];
+    let refused = resolve(&folder, &fp8, &with("NVIDIA A100-SXM4-80GB", (8, 0))).unwrap_err();
+    insta::assert_snapshot!(refused);
+    let plan = resolve(&folder, &fp8, &with("NVIDIA H100 80GB HBM3", (9, 0))).unwrap();
+    assert_eq!(plan.device.arithmetic, Arithmetic::Fp8);
+    assert!(!plan.notes.remarks.iter().any(|remark| remark.contains("FP8")), "{:?}", plan.notes.remarks);
+    let emulated = sound(&folder, &fp8);
+    assert!(emulated.notes.remarks.iter().any(|remark| remark.contains("emulated")), "{:?}", emulated.notes.remarks);
 }
 
 /// A corpus of 20 documents of 2^31 - 1 tokens each that takes no place on the disk: every token is 0.
@@ -301,7 +319,7 @@ fn every_shipped_recipe_is_planned_with_its_models_configuration() {
     let corpus = folder.path().join("sparse");
     sparse(&corpus);
     assert!(Corpus::open(&corpus).unwrap().tokens() > 40_000_000_000);
-    let machine = Machine { cuda: vec![("NVIDIA H200".to_owned(), 141_000_000_000)], ..cpu() };
+    let machine = Machine { cuda: vec![gpu("NVIDIA H200", 141_000_000_000, (9, 0))], ..cpu() };
     let mut planned = 0;
     for path in crate::recipes() {
         let name = path.file_stem().unwrap().to_str().unwrap();

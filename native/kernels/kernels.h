@@ -39,6 +39,15 @@ template <class T> void swiglu(const T *gate, const T *up, T *y, int64_t count, 
 template <class T>
 void swiglu_backward(const T *dy, const T *gate, const T *up, T *dgate, T *dup, int64_t count, void *stream);
 
+// x [count, width] in e4m3, each row divided by a power of two as rows::quantize does it, which goes to `scales` [count].
+// Counts and widths are multiples of this.
+constexpr int64_t QUANTIZED_MULTIPLE = 16;
+template <class T>
+void quantize_rows(const T *x, rows::E4m3 *y, float *scales, int64_t count, int64_t width, void *stream);
+// The same of its transpose: `y` is [width, count], `scales` [width].
+template <class T>
+void quantize_columns(const T *x, rows::E4m3 *y, float *scales, int64_t count, int64_t width, void *stream);
+
 // Of each row of logits [count, width]: log Z, and the negative log-likelihood of its target (0 where that is negative).
 // With `gradient` the logits become the gradient of weight * (nll + z_loss * log Z^2).
 template <class T>

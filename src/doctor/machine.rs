@@ -25,8 +25,9 @@ pub(super) fn findings(device: Device) -> Vec<Finding> {
     };
     findings.push(Finding { what: "CUDA".to_owned(), seen: cuda, verdict: kernels });
     let devices: Vec<_> = (0..).map_while(ffi::cuda_device).collect();
-    for (index, (name, bytes)) in devices.iter().enumerate() {
-        let seen = format!("{name}, {}", size(*bytes));
+    for (index, gpu) in devices.iter().enumerate() {
+        let (major, minor) = gpu.capability;
+        let seen = format!("{}, {}, compute capability {major}.{minor}", gpu.name, size(gpu.memory));
         findings.push(Finding { what: format!("GPU {index}"), seen, verdict: Verdict::Good });
     }
     if devices.is_empty() {

@@ -20,7 +20,13 @@ pub enum Attention {
 
 #[expect(unsafe_code, reason = "the declarations of native/{attention,functions,linear}.h")]
 unsafe extern "C" {
-    fn hephaestus_linear(x: *const Raw, weight: *const Raw, bias: *const Raw, y: *mut *mut Raw) -> *const c_char;
+    fn hephaestus_linear(
+        x: *const Raw,
+        weight: *const Raw,
+        bias: *const Raw,
+        fp8: bool,
+        y: *mut *mut Raw,
+    ) -> *const c_char;
     fn hephaestus_norm_linear(
         x: *const Raw,
         delta: *const Raw,
@@ -30,6 +36,7 @@ unsafe extern "C" {
         biases: *const *const Raw,
         count: usize,
         keep: bool,
+        fp8: bool,
         sum: *mut *mut Raw,
         ys: *mut *mut Raw,
     ) -> *const c_char;
@@ -39,6 +46,7 @@ unsafe extern "C" {
         weight: *const Raw,
         bias: *const Raw,
         keep: bool,
+        fp8: bool,
         y: *mut *mut Raw,
     ) -> *const c_char;
     fn hephaestus_add_product(sum: *const Raw, a: *const Raw, b: *const Raw) -> *const c_char;
@@ -112,18 +120,20 @@ pub fn takes(x: &Tensor) -> bool {
     is_there && matches!(x.kind(), Kind::Float | Kind::BFloat16)
 }
 
-/// `x` `[N, in]` times `weight` `[out, in]`, plus `bias` `[out]`; differentiable.
+/// `x` `[N, in]` times `weight` `[out, in]`, plus `bias` `[out]`; differentiable. With `fp8` the product and those of the
+/// backward pass multiply in e4m3, as native/products.h says.
 ///
 /// # Errors
 /// Operands that are not taken, or shapes that do not fit.
-pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor, TchError> {
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, fp8: bool) -> Result<Tensor, TchError> {
     // SAFETY: every tensor lives through the call, which writes a tensor where it returns no error; null is no bias.
     #[expect(unsafe_code, reason = "calls into native/linear.cpp")]
-    made(|y| unsafe { hephaestus_linear(x.as_ptr(), weight.as_ptr(), optional(bias), y) })
+    made(|y| unsafe { hephaestus_linear(x.as_ptr(), weight.as_ptr(), optional(bias), fp8, y) })
 }
 
 /// RMSNorm of `x` `[N, in]`, or of `x + delta`, times each of one to three `weights` `[out, in]`, perhaps with a bias; and
-/// `x + delta`, where there is a delta. Differentiable. Without `keep` the backward pass computes the norm again.
+/// `x + delta`, where there is a delta. Differentiable. Without `keep` the backward pass computes the norm again; with `fp8`
+/// products are as [`linear`]'s.
 ///
 /// # Errors
 /// Operands that are not taken, or shapes that do not fit.
@@ -134,6 +144,7 @@ pub fn norm_linear<const W: usize>(
     eps: f64,
     weights: [(&Tensor, Option<&Tensor>); W],
     keep: bool,
+    fp8: bool,
 ) -> Result<([Tensor; W], Option<Tensor>), TchError> {
     let biases = weights.map(|(_, bias)| optional(bias));
     let weights = weights.map(|(weight, _)| weight.as_ptr());
@@ -144,13 +155,18 @@ pub fn norm_linear<const W: usize>(
     // sum where there is a delta, where it returns no error.
     #[expect(unsafe_code, reason = "calls into native/linear.cpp")]
     unsafe {
-        checked(hephaestus_norm_linear(x, plus, norm, eps, weights, biases, W, keep, &raw mut sum, ys.as_mut_ptr()))?;
+        let (sum, ys) = (&raw mut sum, ys.as_mut_ptr());
+        checked(hephaestus_norm_linear(x, plus, norm, eps, weights, biases, W, keep, fp8, sum, ys))?;
+    }
+    // SAFETY: the call has written them.
+    #[expect(unsafe_code, reason = "takes what native/linear.cpp made")]
+    unsafe {
         Ok((ys.map(|y| Tensor::from_ptr(y)), delta.map(|_| Tensor::from_ptr(sum))))
     }
 }
 
 /// `silu(gate) * up` `[N, in]` times `weight` `[out, in]`, plus `bias` `[out]`; differentiable. Without `keep` the backward
-/// pass computes `silu(gate) * up` again.
+/// pass computes `silu(gate) * up` again; with `fp8` products are as [`linear`]'s.
 ///
 /// # Errors
 /// Operands that are not taken, or shapes that do not fit.
@@ -160,11 +176,12 @@ pub fn swiglu_linear(
     weight: &Tensor,
     bias: Option<&Tensor>,
     keep: bool,
+    fp8: bool,
 ) -> Result<Tensor, TchError> {
     let (gate, up, weight) = (gate.as_ptr(), up.as_ptr(), weight.as_ptr());
     // SAFETY: every tensor lives through the call, which writes a tensor where it returns no error; null is no bias.
     #[expect(unsafe_code, reason = "calls into native/linear.cpp")]
-    made(|y| unsafe { hephaestus_swiglu_linear(gate, up, weight, optional(bias), keep, y) })
+    made(|y| unsafe { hephaestus_swiglu_linear(gate, up, weight, optional(bias), keep, fp8, y) })
 }
 
 /// Adds `a` `[n, k]` times `b` `[k, m]` to `sum` `[n, m]`, which is fp32; on a GPU nothing is rounded before it is added.

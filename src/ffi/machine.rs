@@ -2,12 +2,20 @@
 
 use std::ffi::{CStr, c_char, c_int, c_long};
 
+use crate::plan::Gpu;
+
 #[expect(unsafe_code, reason = "the declarations of native/native.h")]
 unsafe extern "C" {
     fn hephaestus_libtorch_version() -> *const c_char;
     fn hephaestus_cuda_version() -> c_long;
     fn hephaestus_has_kernels() -> bool;
-    fn hephaestus_cuda_device(index: c_int, name: *mut c_char, length: usize, bytes: *mut usize) -> bool;
+    fn hephaestus_cuda_device(
+        index: c_int,
+        name: *mut c_char,
+        length: usize,
+        bytes: *mut usize,
+        capability: *mut c_int,
+    ) -> bool;
     fn hephaestus_cuda_peak_memory(index: c_int) -> usize;
     fn hephaestus_keep_freed_memory();
 }
@@ -44,16 +52,21 @@ pub fn has_kernels() -> bool {
     }
 }
 
-/// Name and memory in bytes of a CUDA device, as its driver reports them; `None` where there is no such device.
+/// A CUDA device, as its driver reports it; `None` where there is no such device.
 #[must_use]
-pub fn cuda_device(index: usize) -> Option<(String, u64)> {
+pub fn cuda_device(index: usize) -> Option<Gpu> {
     let mut name: [c_char; 256] = [0; 256];
-    let mut bytes = 0;
-    // SAFETY: the name is written within the length given and ended with 0, the number where it points.
+    let (mut bytes, mut capability) = (0, [0; 2]);
+    let (length, to) = (name.len(), capability.as_mut_ptr());
+    // SAFETY: the name is written within the length given and ended with 0, the numbers where they point.
     #[expect(unsafe_code, reason = "calls into native/device.cpp")]
     unsafe {
-        let found = hephaestus_cuda_device(index.try_into().ok()?, name.as_mut_ptr(), name.len(), &raw mut bytes);
-        found.then(|| (CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned(), bytes as u64))
+        let found = hephaestus_cuda_device(index.try_into().ok()?, name.as_mut_ptr(), length, &raw mut bytes, to);
+        found.then(|| Gpu {
+            name: CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned(),
+            memory: bytes as u64,
+            capability: (capability[0].cast_unsigned(), capability[1].cast_unsigned()),
+        })
     }
 }
 

@@ -68,12 +68,12 @@ const CARDS: [Card; 20] = [
 /// Peak FLOP/s of one device by the name CUDA reports; `None` for a device that is not known by exactly that name, since
 /// variants of a card (laptop, MIG slice, export) have other peaks under similar names.
 ///
-/// Peaks are dense. For fp32 it is the peak without TF32, which libtorch leaves off unless it is asked for.
+/// Peaks are dense. In FP8 it is that of bf16, so that what FP8 gains shows as a larger share. For fp32 it is the peak without TF32, which libtorch leaves off unless it is asked for.
 #[must_use]
 pub fn peak(device: &str, arithmetic: Arithmetic) -> Option<f64> {
     let name = device.strip_prefix("NVIDIA ").unwrap_or(device);
     let card = CARDS.iter().find(|card| card.name == name)?;
-    Some(1e12 * if arithmetic == Arithmetic::Bf16 { card.bf16 } else { card.fp32 })
+    Some(1e12 * if arithmetic == Arithmetic::Fp32 { card.fp32 } else { card.bf16 })
 }
 
 #[cfg(test)]

@@ -62,6 +62,14 @@ impl Decoder {
         self
     }
 
+    /// The same decoder with the products of its layers in FP8, or in the type of its weights. Embedding and head stay as
+    /// they are, as is usual: the loss depends on them most.
+    #[must_use]
+    pub fn with_fp8(mut self, fp8: bool) -> Self {
+        self.layers.iter_mut().for_each(|layer| layer.set_fp8(fp8));
+        self
+    }
+
     /// `[N, C]` hidden states after the last norm, ready for the head.
     pub fn hidden(&self, batch: &TokenBatch) -> Tensor {
         let rotation = self.rotation(batch);

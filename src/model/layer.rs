@@ -42,7 +42,7 @@ impl Layer {
         let linear = |name: &str, bias: bool| -> Result<Linear, TchError> {
             let weight = get(&format!("{name}.weight"))?;
             let bias = if bias { Some(get(&format!("{name}.bias"))?) } else { None };
-            Ok(Linear { weight, bias })
+            Ok(Linear { weight, bias, fp8: false })
         };
         let qk_norm = if config.qk_norm {
             Some((get("self_attn.q_norm.weight")?, get("self_attn.k_norm.weight")?))
@@ -67,6 +67,12 @@ impl Layer {
             up: linear("mlp.up_proj", config.mlp_bias)?,
             down: linear("mlp.down_proj", config.mlp_bias)?,
         })
+    }
+
+    /// Its products in FP8, or in the type of its weights.
+    pub(super) fn set_fp8(&mut self, fp8: bool) {
+        let Self { query, key, value, output, gate, up, down, .. } = self;
+        [query, key, value, output, gate, up, down].into_iter().for_each(|linear| linear.fp8 = fp8);
     }
 
     /// `[N, C]` to `[N, C]`. Without `keep` the backward pass computes norms and the product inside the MLP again.

@@ -5,7 +5,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::linear::linear;
+use super::linear::product;
 use super::twins::{Size, Twin};
 use crate::ffi;
 
@@ -42,11 +42,11 @@ pub fn linear_cross_entropy(
     let (mut sums, mut nlls, mut hidden_grads, mut head_grad) = (Vec::new(), Vec::new(), Vec::new(), None);
     let chunks = h.split(rows, 0).into_iter().zip(targets.split(rows, 0)).zip(weights.split(rows, 0));
     for ((h, targets), weights) in chunks {
-        let Chunk { log_z, nll, gradient } = cross_entropy(linear(&h, &w, None), &targets, &weights, z_loss, learn);
+        let Chunk { log_z, nll, gradient } = cross_entropy(product(&h, &w), &targets, &weights, z_loss, learn);
         sums.push(((&nll + log_z.square() * z_loss) * &weights).sum(Kind::Float));
         nlls.push(nll);
         if learn {
-            hidden_grads.push(linear(&gradient, &w.tr(), None)); // [R, C]
+            hidden_grads.push(product(&gradient, &w.tr())); // [R, C]
             head_grad = Some(add_product(head_grad, &gradient.tr(), &h)); // [V, C]
         }
     }

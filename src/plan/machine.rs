@@ -1,10 +1,21 @@
 //! What there is to compute with.
 
+/// A CUDA device, as its driver reports it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gpu {
+    /// Its name.
+    pub name: String,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// Compute capability: major, minor.
+    pub capability: (u32, u32),
+}
+
 /// The devices and the memory of a machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Machine {
-    /// CUDA devices: name and bytes of memory.
-    pub cuda: Vec<(String, u64)>,
+    /// CUDA devices.
+    pub cuda: Vec<Gpu>,
     /// CPU cores.
     pub cores: usize,
     /// Bytes of memory; 0 where it is not known.
@@ -14,7 +25,7 @@ pub struct Machine {
 impl Machine {
     /// This machine, with the CUDA devices that the caller knows of: asking for them takes libtorch.
     #[must_use]
-    pub fn here(cuda: Vec<(String, u64)>) -> Self {
+    pub fn here(cuda: Vec<Gpu>) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         // Linux says it in a file; elsewhere it stays unknown.
         let memory = fs_err::read_to_string("/proc/meminfo").ok().and_then(|text| {

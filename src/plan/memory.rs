@@ -41,7 +41,7 @@ impl Memory {
 /// Bytes of an element in forward and backward.
 fn width(arithmetic: Arithmetic) -> u64 {
     match arithmetic {
-        Arithmetic::Bf16 => 2,
+        Arithmetic::Bf16 | Arithmetic::Fp8 => 2,
         Arithmetic::Fp32 => 4,
     }
 }
@@ -51,7 +51,7 @@ fn width(arithmetic: Arithmetic) -> u64 {
 pub fn estimate(plan: &Plan) -> Memory {
     let config = &plan.model.config;
     let (parameters, w) = (names::total(config), width(plan.device.arithmetic));
-    let reduced = plan.device.arithmetic == Arithmetic::Bf16;
+    let reduced = plan.device.arithmetic != Arithmetic::Fp32;
     let summed = reduced && plan.batch.rows > plan.batch.micro_rows;
     let tokens = plan.batch.micro_rows * plan.data.sequence_length as u64;
     let (c, v) = (config.hidden_size as u64, config.vocab_size as u64);

@@ -17,7 +17,7 @@ mod stages;
 
 use std::path::PathBuf;
 
-pub use machine::Machine;
+pub use machine::{Gpu, Machine};
 pub use resolve::{PlanError, resolve};
 pub use show::show;
 
@@ -202,6 +202,8 @@ pub enum Compute {
 pub enum Arithmetic {
     /// bfloat16 compute.
     Bf16,
+    /// The same with the products of the layers in FP8.
+    Fp8,
     /// float32 throughout.
     Fp32,
 }

@@ -36,7 +36,7 @@ pub fn resolve(loaded: &Loaded, machine: &Machine) -> Result<Plan, PlanError> {
         return Err(Problems::new(findings.problems));
     }
     let (name, memory) = match device.compute {
-        Compute::Cuda(at) => machine.cuda.get(at).map_or((String::new(), 0), |(name, bytes)| (name.clone(), *bytes)),
+        Compute::Cuda(at) => machine.cuda.get(at).map_or((String::new(), 0), |gpu| (gpu.name.clone(), gpu.memory)),
         Compute::Cpu => (format!("CPU, {} cores", machine.cores), machine.memory),
     };
     let name = if memory > 0 { format!("{name}, {}", size(memory)) } else { name };
@@ -84,9 +84,33 @@ fn device(recipe: &Recipe, machine: &Machine, findings: &mut Findings) -> Device
     };
     let arithmetic = match (recipe.device.precision, compute) {
         (Precision::Bf16, _) | (Precision::Auto, Compute::Cuda(_)) => Arithmetic::Bf16,
+        (Precision::Fp8, _) => Arithmetic::Fp8,
         (Precision::Fp32, _) | (Precision::Auto, Compute::Cpu) => Arithmetic::Fp32,
     };
+    if arithmetic == Arithmetic::Fp8 {
+        fp8(compute, machine, findings);
+    }
     DevicePlan { compute, arithmetic, threads: recipe.device.threads.map(|threads| threads as usize) }
+}
+
+/// What FP8 takes.
+fn fp8(compute: Compute, machine: &Machine, findings: &mut Findings) {
+    // Ada is the first with products in FP8.
+    const FIRST: (u32, u32) = (8, 9);
+    match compute {
+        Compute::Cuda(at) => {
+            if let Some(gpu) = machine.cuda.get(at).filter(|gpu| gpu.capability < FIRST) {
+                let (major, minor) = gpu.capability;
+                let message = format!(
+                    "is fp8, and {} has compute capability {major}.{minor}, which multiplies nothing in FP8: use bf16, or a \
+                     GPU of 8.9 or newer (Ada, Hopper, Blackwell)",
+                    gpu.name
+                );
+                findings.complain("device.precision", message);
+            }
+        }
+        Compute::Cpu => findings.remarks.push("device.precision: FP8 is emulated on the CPU, and slow".to_owned()),
+    }
 }
 
 /// The batch; that it divides is the recipe's own rule.

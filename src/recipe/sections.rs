@@ -340,6 +340,9 @@ pub enum Precision {
     Auto,
     /// bfloat16.
     Bf16,
+    /// bfloat16 with the matrix products of the layers in FP8: e4m3 with a scale a row. Hopper, Ada or newer; on the CPU it
+    /// is emulated, which is slow.
+    Fp8,
     /// float32.
     Fp32,
 }

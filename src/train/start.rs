@@ -85,7 +85,7 @@ pub fn device(plan: &Plan) -> Device {
 #[must_use]
 pub fn peak_flops(plan: &Plan) -> Option<f64> {
     let Compute::Cuda(index) = plan.device.compute else { return None };
-    throughput::peak(&ffi::cuda_device(index)?.0, plan.device.arithmetic)
+    throughput::peak(&ffi::cuda_device(index)?.name, plan.device.arithmetic)
 }
 
 /// The most bytes that the device of a plan has had in use; `None` for the CPU.
@@ -101,8 +101,13 @@ pub fn peak_memory(plan: &Plan) -> Option<u64> {
 /// Weights that cannot be read or do not fit, more memory than there is.
 pub fn engine(plan: &Plan, checkpoint: Option<&Path>) -> anyhow::Result<Engine> {
     let device = device(plan);
+    if plan.device.arithmetic == Arithmetic::Fp8 && device.is_cuda() && !ffi::has_kernels() {
+        bail!(
+            "device.precision is fp8, and this program was built without kernels for GPUs: build it where nvcc is (CUDA_HOME)"
+        );
+    }
     let kind = match plan.device.arithmetic {
-        Arithmetic::Bf16 => Kind::BFloat16,
+        Arithmetic::Bf16 | Arithmetic::Fp8 => Kind::BFloat16,
         Arithmetic::Fp32 => Kind::Float,
     };
     let config = &plan.model.config;
@@ -135,7 +140,9 @@ pub fn engine(plan: &Plan, checkpoint: Option<&Path>) -> anyhow::Result<Engine> 
         })?;
     }
     let attention = attention::fastest(config, device, plan.data.sequence_length as i64)?;
-    let decoder = Decoder::new(config, &parameters, plan.model.recompute)?.with_attention(attention);
+    let decoder = Decoder::new(config, &parameters, plan.model.recompute)?
+        .with_attention(attention)
+        .with_fp8(plan.device.arithmetic == Arithmetic::Fp8);
     Ok(Engine::new(parameters, decoder, optimizer, plan.optimizer.z_loss))
 }
 

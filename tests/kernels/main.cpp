@@ -156,6 +156,43 @@ template <class T> void cross_entropy(int64_t count, int64_t width, bool gradien
   same("cross_entropy logits", logits, expected, TOLERANCE<T>);
 }
 
+// Codes and scales of all sizes of numbers, to the bit.
+template <class T> void quantize(int64_t count, int64_t width) {
+  auto x = random<T>(count * width);
+  for (int64_t i = 0; i < count * width; ++i) x[i] = narrow<T>(wide(x[i]) * std::exp2(float(dice() % 60) - 40.0f));
+  // Nothing, next to nothing, the most there is, a power of two times 448, no number.
+  for (int64_t i = 0; i < width; ++i) {
+    x[i] = narrow<T>(0.0f);
+    x[width + i] = narrow<T>(wide(x[width + i]) * 1e-38f);
+    x[2 * width + i] = narrow<T>(i % 2 ? 3e38f : -1e30f);
+    x[3 * width + i] = narrow<T>(7.0f * float(i % 2 + 1));
+  }
+  x[5 * width + 3] = narrow<T>(INFINITY);
+  std::vector<T> turned(x.size());
+  for (int64_t i = 0; i < count * width; ++i) turned[i % width * count + i / width] = x[i];
+  const auto expect = [](const char *what, const std::vector<T> &x, int64_t rows, int64_t width, auto run) {
+    std::vector<rows::E4m3> codes(x.size()), expected_codes(x.size());
+    std::vector<float> scales(rows), expected_scales(rows);
+    for (int64_t row = 0; row < rows; ++row)
+      expected_scales[row] = rows::quantize(x.data() + row * width, expected_codes.data() + row * width, width);
+    run(codes.data(), scales.data());
+    // The sign of what is no number means nothing.
+    const auto code = [](rows::E4m3 x) { return (x.bits & 0x7f) == 0x7f ? 0x7f : x.bits; };
+    int differ = 0;
+    for (size_t i = 0; i < x.size(); ++i) differ += code(codes[i]) != code(expected_codes[i]);
+    for (int64_t row = 0; row < rows; ++row) differ += scales[row] != expected_scales[row];
+    if (differ == 0) return;
+    std::printf("quantize %s of %s [%d, %d]: %d differ\n", what, NAME<T>, int(rows), int(width), differ);
+    ++failures;
+  };
+  expect("rows", x, count, width, [&](rows::E4m3 *codes, float *scales) {
+    kernels::quantize_rows<T>(x.data(), codes, scales, count, width, nullptr);
+  });
+  expect("columns", turned, width, count, [&](rows::E4m3 *codes, float *scales) {
+    kernels::quantize_columns<T>(x.data(), codes, scales, count, width, nullptr);
+  });
+}
+
 // AdamW, sums and the norm over tensors of many sizes, one of them a view that begins in the middle of 16 bytes.
 template <class T> void all_at_once() {
   const std::vector<int64_t> sizes{1, 7, 64, kernels::CHUNK, kernels::CHUNK + 1, 3 * kernels::CHUNK - 5, 2};
@@ -242,6 +279,7 @@ template <class T> void all() {
   for (const bool gradient : {false, true}) {
     for (const int64_t width : {8, 301, 9000, 20000}) cross_entropy<T>(4, width, gradient);
   }
+  for (const int64_t width : {16, 304, 2064}) quantize<T>(144, width);
   all_at_once<T>();
 }
 
