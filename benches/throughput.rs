@@ -22,7 +22,8 @@ use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
 /// The optimizer of `train.py`.
-const ADAMW: Settings = Settings { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, clip_norm: Some(1.0) };
+const ADAMW: Settings =
+    Settings { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, moments: Kind::Float, clip_norm: Some(1.0) };
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();

@@ -331,8 +331,9 @@ void adamw(const std::vector<Parameter> &parameters, AdamW numbers, const Tensor
     const auto kind = parameter.gradient.scalar_type();
     TORCH_CHECK(kind == at::kFloat || kind == at::kBFloat16, "a gradient of type ", kind, ", expected fp32 or bf16");
     gradients.push_back(parameter.gradient.contiguous());
+    const auto moments = parameter.exp_avg.scalar_type() == at::kBFloat16 ? at::kBFloat16 : at::kFloat;
     for (const auto *x : {&parameter.master, &parameter.exp_avg, &parameter.exp_avg_sq}) {
-      expect_plain(*x, at::kFloat, "optimizer state");
+      expect_plain(*x, x == &parameter.master ? at::kFloat : moments, "optimizer state");
       TORCH_CHECK(x->sizes() == parameter.gradient.sizes(), "a gradient of ", parameter.gradient.sizes(), " for ", x->sizes());
     }
     if (parameter.weight.defined()) expect_plain(parameter.weight, at::kBFloat16, "a weight");
@@ -344,8 +345,9 @@ void adamw(const std::vector<Parameter> &parameters, AdamW numbers, const Tensor
           const auto &p = parameters[i];
           kernels::Item item{};
           item.to = out<float>(p.master);
-          item.exp_avg = out<float>(p.exp_avg);
-          item.exp_avg_sq = out<float>(p.exp_avg_sq);
+          item.exp_avg = out<void>(p.exp_avg);
+          item.exp_avg_sq = out<void>(p.exp_avg_sq);
+          item.moments_bf16 = p.exp_avg.scalar_type() == at::kBFloat16;
           item.weight = out<rows::Bf16>(p.weight);
           item.decays = p.decays;
           items.push(gradients[i], item);
@@ -369,11 +371,16 @@ void adamw(const std::vector<Parameter> &parameters, AdamW numbers, const Tensor
   for (size_t i = 0; i < parameters.size(); ++i) {
     const auto &p = parameters[i];
     narrow.kept = p.decays ? static_cast<float>(1.0 - rate * numbers.weight_decay) : 1.0f;
+    const auto key = rows::random_bits(static_cast<uint32_t>(updates), static_cast<uint32_t>(i));
     by_type(gradients[i], [&](auto type) {
-      using T = Element<decltype(type)>;
-      at::parallel_for(0, p.master.numel(), GRAIN, [&](int64_t begin, int64_t end) {
-        rows::adamw(in<T>(gradients[i]) + begin, out<float>(p.master) + begin, out<float>(p.exp_avg) + begin,
-                    out<float>(p.exp_avg_sq) + begin, row_of(out<rows::Bf16>(p.weight), begin), end - begin, narrow);
+      by_type(p.exp_avg, [&](auto moment) {
+        using T = Element<decltype(type)>;
+        using M = Element<decltype(moment)>;
+        at::parallel_for(0, p.master.numel(), GRAIN, [&](int64_t begin, int64_t end) {
+          rows::adamw(in<T>(gradients[i]) + begin, out<float>(p.master) + begin, out<M>(p.exp_avg) + begin,
+                      out<M>(p.exp_avg_sq) + begin, row_of(out<rows::Bf16>(p.weight), begin), end - begin, narrow, key,
+                      begin);
+        });
       });
     });
   }
@@ -383,8 +390,12 @@ void accumulate(const std::vector<Tensor> &to, const std::vector<Tensor> &from, 
   RECORDED("accumulate");
   TORCH_CHECK(to.size() == from.size(), to.size(), " tensors for ", from.size());
   if (to.empty()) return;
-  const auto takes = [](const Tensor &x) { return x.scalar_type() == at::kFloat && x.is_contiguous(); };
-  if (std::all_of(to.begin(), to.end(), takes) && std::all_of(from.begin(), from.end(), is_readable) &&
+  const auto device = to.front().device();
+  const auto takes = [&](const Tensor &x) {
+    return x.scalar_type() == at::kFloat && x.is_contiguous() && x.device() == device;
+  };
+  const auto gives = [&](const Tensor &x) { return is_readable(x) && x.device() == device; };
+  if (std::all_of(to.begin(), to.end(), takes) && std::all_of(from.begin(), from.end(), gives) &&
       on_gpu(to.front(), [&](auto stream) {
         Items items;
         for (size_t i = 0; i < to.size(); ++i) {

@@ -49,7 +49,7 @@ Quantized quantize_columns(const Tensor &x);
 std::tuple<Tensor, Tensor> cross_entropy(const Tensor &logits, const Tensor &targets, const Tensor &weights,
                                          double z_loss, bool gradient);
 
-// What AdamW goes over of one parameter. Master and moments are fp32, the gradient fp32 or bf16; `weight` is the master
+// What AdamW goes over of one parameter. The master is fp32, gradient and moments fp32 or bf16; `weight` is the master
 // rounded to bf16, undefined where the master is the weight.
 struct Parameter {
   Tensor gradient, master, exp_avg, exp_avg_sq, weight;

@@ -202,14 +202,26 @@ INLINE float cross_entropy_row(T *logits, float *scratch, int64_t width, int64_t
   return log_z;
 }
 
-template <class T>
-INLINE void adamw_run(const T *gradient, float *master, float *exp_avg, float *exp_avg_sq, Bf16 *weight, int64_t count,
-                      AdamW n) {
+// One of both neighbours by 16 random bits; fp32 has room for all.
+INLINE void put_at_random(float &to, float x, uint32_t) { to = x; }
+INLINE void put_at_random(Bf16 &to, float x, uint32_t random) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  const uint32_t added = (bits & 0x7f800000) == 0x7f800000 ? 0 : random & 0xffff;
+  to.bits = static_cast<uint16_t>((bits + added) >> 16);
+}
+
+template <class T, class M>
+INLINE void adamw_run(const T *gradient, float *master, M *exp_avg, M *exp_avg_sq, Bf16 *weight, int64_t count, AdamW n,
+                      uint32_t key, int64_t first) {
   const auto update = [&](int64_t i) __attribute__((always_inline)) {
-    const float g = number(gradient[i]) * n.scale;
-    exp_avg[i] += n.beside1 * (g - exp_avg[i]);
-    exp_avg_sq[i] = n.beta2 * exp_avg_sq[i] + n.beside2 * g * g;
-    master[i] = master[i] * n.kept - n.rate * exp_avg[i] / (std::sqrt(exp_avg_sq[i]) * n.root + n.eps);
+    const float g = number(gradient[i]) * n.scale, before = number(exp_avg[i]);
+    const float average = before + n.beside1 * (g - before);
+    const float square = n.beta2 * number(exp_avg_sq[i]) + n.beside2 * g * g;
+    master[i] = master[i] * n.kept - n.rate * average / (std::sqrt(square) * n.root + n.eps);
+    const uint32_t random = sizeof(M) == 2 ? random_bits(key, static_cast<uint32_t>(first + i)) : 0;
+    put_at_random(exp_avg[i], average, random);
+    put_at_random(exp_avg_sq[i], square, random >> 16);
   };
   if (weight) {
 #pragma omp simd
@@ -244,14 +256,22 @@ INLINE void adamw_run(const T *gradient, float *master, float *exp_avg, float *e
                              bool gradient) {                                                                          \
     return cross_entropy_row(logits, scratch, width, target, weight, z_loss, gradient);                                \
   }                                                                                                                    \
-  WIDEST void adamw(const T *gradient, float *master, float *exp_avg, float *exp_avg_sq, Bf16 *weight, int64_t count,   \
-                    AdamW numbers) {                                                                                   \
-    adamw_run(gradient, master, exp_avg, exp_avg_sq, weight, count, numbers);                                          \
-  }                                                                                                                    \
   WIDEST float quantize(const T *x, E4m3 *y, int64_t width) { return quantize_row(x, y, width); }                      \
   float read(const T *row, int64_t at) { return number(row[at]); }
 
 FOR(float)
 FOR(Bf16)
+#undef FOR
+
+#define FOR(G, M)                                                                                                      \
+  WIDEST void adamw(const G *gradient, float *master, M *exp_avg, M *exp_avg_sq, Bf16 *weight, int64_t count,          \
+                    AdamW numbers, uint32_t key, int64_t first) {                                                      \
+    adamw_run(gradient, master, exp_avg, exp_avg_sq, weight, count, numbers, key, first);                              \
+  }
+FOR(float, float)
+FOR(Bf16, float)
+FOR(float, Bf16)
+FOR(Bf16, Bf16)
+#undef FOR
 
 } // namespace rows

@@ -4,6 +4,12 @@
 
 #include <cstdint>
 
+#ifdef __CUDACC__
+#define ON_CPU_AND_GPU __host__ __device__
+#else
+#define ON_CPU_AND_GPU
+#endif
+
 namespace rows {
 
 // A bf16 number: the upper half of an fp32 one.
@@ -49,17 +55,32 @@ float cross_entropy(float *logits, float *scratch, int64_t width, int64_t target
 float cross_entropy(Bf16 *logits, float *scratch, int64_t width, int64_t target, float weight, float z_loss,
                     bool gradient);
 
+// 32 bits that look random, of `at` under a `key`: the same wherever and whenever they are asked for. The mixing is
+// Wellons' lowbias32.
+ON_CPU_AND_GPU inline uint32_t random_bits(uint32_t key, uint32_t at) {
+  uint32_t x = at * 0x9e3779b9u ^ key;
+  x = (x ^ x >> 16) * 0x7feb352du;
+  x = (x ^ x >> 15) * 0x846ca68bu;
+  return x ^ x >> 16;
+}
+
 // The numbers of an AdamW update (Loshchilov & Hutter 2019, arXiv 1711.05101): gradients are scaled by `scale`, weights
 // first by `kept`, 1 - lr * weight decay; `rate` is lr / (1 - beta1^t), `root` is 1 / sqrt(1 - beta2^t), `beside1` and
 // `beside2` are 1 - beta1 and 1 - beta2.
 struct AdamW {
   float beside1, beta2, beside2, eps, scale, kept, rate, root;
 };
-// Updates `count` weights and their moments by their gradients; `weight`, where not null, is the master rounded.
-void adamw(const float *gradient, float *master, float *exp_avg, float *exp_avg_sq, Bf16 *weight, int64_t count,
-           AdamW numbers);
-void adamw(const Bf16 *gradient, float *master, float *exp_avg, float *exp_avg_sq, Bf16 *weight, int64_t count,
-           AdamW numbers);
+// Updates `count` weights and their moments by their gradients; `weight`, where not null, is the master rounded. Moments in
+// bf16 are rounded up or down at random, nearer the likelier, so that what is too small to change them does so on average:
+// by the random bits of `key` and of where in its tensor a number is, the first at `first`.
+#define FOR(G, M)                                                                                                      \
+  void adamw(const G *gradient, float *master, M *exp_avg, M *exp_avg_sq, Bf16 *weight, int64_t count, AdamW numbers, \
+             uint32_t key, int64_t first);
+FOR(float, float)
+FOR(Bf16, float)
+FOR(float, Bf16)
+FOR(Bf16, Bf16)
+#undef FOR
 
 // A row's number at `at`.
 float read(const float *row, int64_t at);

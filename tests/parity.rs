@@ -119,7 +119,8 @@ fn the_loss_and_every_gradient_are_those_of_transformers_with_and_without_recomp
 }
 
 /// The optimizer of `reference.py`.
-const ADAMW: Settings = Settings { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, clip_norm: Some(1.0) };
+const ADAMW: Settings =
+    Settings { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, moments: Kind::Float, clip_norm: Some(1.0) };
 
 /// A loss that has nothing against an update.
 fn finite() -> Tensor {

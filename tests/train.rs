@@ -176,6 +176,19 @@ fn stopped_killed_and_resumed_runs_are_the_undisturbed_one_bit_for_bit() {
 }
 
 #[test]
+fn with_everything_narrow_a_resumed_run_is_the_undisturbed_one_too() {
+    let folder = workshop();
+    let narrow = ["--set", "device.precision=fp8", "--set", "optimizer.moments=bf16"];
+    succeed(&folder, &narrow);
+    let stopped = [&narrow[..], &["--set", "run.output=stopped"]].concat();
+    succeed(&folder, &[&stopped[..], &["--stop-at", "5"]].concat());
+    succeed(&folder, &stopped);
+    assert_same(&folder, "out", "stopped");
+    succeed(&folder, &["--set", "run.output=wide"]);
+    assert_ne!(losses(&folder, "out"), losses(&folder, "wide"));
+}
+
+#[test]
 fn ctrl_c_saves_where_it_stands_and_says_how_to_go_on() {
     let folder = workshop();
     let mut run = Program::new(program("train"));
@@ -414,21 +427,22 @@ fn profiled_steps_leave_a_trace_and_a_table_and_change_nothing() {
 }
 
 #[test]
-fn in_fp8_a_model_learns_as_in_bf16() {
+fn in_fp8_and_with_moments_in_bf16_a_model_learns_as_in_fp32() {
     let folder = workshop();
-    let average = |precision: &str| {
-        let output = format!("run.output={precision}");
-        let precision = format!("device.precision={precision}");
+    let average = |key: &str| {
+        let output = format!("run.output={}", key.replace(['.', '='], "-"));
         let longer = ["--set", "stages.0.steps=60", "--set", "stages.1.steps=60"];
-        succeed(&folder, &[&["--set", &output, "--set", &precision], &longer[..]].concat());
+        succeed(&folder, &[&["--set", &output, "--set", key], &longer[..]].concat());
         let losses = losses(&folder, output.trim_start_matches("run.output="));
         let losses: Vec<_> = losses.values().map(|record| record[0].as_f64().unwrap()).collect();
         (losses[0], losses[100..].iter().sum::<f64>() / 20.0)
     };
-    let [(first, fp32), (_, bf16), (begun, fp8)] = ["fp32", "bf16", "fp8"].map(average);
+    let [fp32, bf16, fp8] = ["fp32", "bf16", "fp8"].map(|name| average(&format!("device.precision={name}")));
+    let narrow = average("optimizer.moments=bf16");
+    let ((first, fp32), (begun, fp8)) = (fp32, fp8);
     assert!(fp32 < 0.5 * first && begun != first, "{first} to {fp32}; fp8 begins with {begun}");
     // Seeds of the initial weights put the end 1 to 2 % apart.
-    for (name, reduced) in [("bf16", bf16), ("fp8", fp8)] {
+    for (name, reduced) in [("bf16", bf16.1), ("fp8", fp8), ("moments in bf16", narrow.1)] {
         assert!((reduced - fp32).abs() < 1e-2 * fp32, "{name} ends at {reduced}, fp32 at {fp32}");
     }
 }

@@ -59,6 +59,12 @@ template <class T> __device__ inline void write(T *to, const float (&from)[V], i
   }
 }
 
+// One of the two bf16 numbers around x, by 16 random bits.
+__device__ inline float at_random(float x, unsigned random) {
+  const unsigned bits = __float_as_uint(x);
+  return __uint_as_float((bits & 0x7f800000u) == 0x7f800000u ? bits : (bits + (random & 0xffffu)) & 0xffff0000u);
+}
+
 // Decoupled weight decay, then the update by bias-corrected moments (Loshchilov & Hutter 2019, arXiv 1711.05101).
 __global__ void update(const Item *items, int64_t count, AdamW numbers, AdamWScalars scalars) {
   if (*scalars.skipped != 0.0f) return;
@@ -73,14 +79,16 @@ __global__ void update(const Item *items, int64_t count, AdamW numbers, AdamWSca
     kept = item->decays ? static_cast<float>(1.0 - lr * numbers.weight_decay) : 1.0f;
   }
   __syncthreads();
+  // The random bits of this update of this tensor.
+  const unsigned key = rows::random_bits(static_cast<unsigned>(*scalars.step), static_cast<unsigned>(item - items));
   const float beta2 = static_cast<float>(numbers.beta2), eps = static_cast<float>(numbers.eps);
   const float beside1 = static_cast<float>(1.0 - numbers.beta1), beside2 = static_cast<float>(1.0 - numbers.beta2);
   for (int64_t at = begin + threadIdx.x * V; at < end; at += THREADS * V) {
     float gradient[V], master[V], average[V], square[V];
     read(gradient, item->from, item->from_bf16, at, end);
     read(master, item->to, false, at, end);
-    read(average, item->exp_avg, false, at, end);
-    read(square, item->exp_avg_sq, false, at, end);
+    read(average, item->exp_avg, item->moments_bf16, at, end);
+    read(square, item->exp_avg_sq, item->moments_bf16, at, end);
 #pragma unroll
     for (int i = 0; i < V; ++i) {
       const float g = gradient[i] * scale;
@@ -89,8 +97,19 @@ __global__ void update(const Item *items, int64_t count, AdamW numbers, AdamWSca
       master[i] = master[i] * kept - corrected * average[i] / (sqrtf(square[i]) * root + eps);
     }
     write(item->to, master, at, end);
-    write(item->exp_avg, average, at, end);
-    write(item->exp_avg_sq, square, at, end);
+    if (item->moments_bf16) {
+#pragma unroll
+      for (int i = 0; i < V; ++i) {
+        const unsigned random = rows::random_bits(key, static_cast<unsigned>(at + i));
+        average[i] = at_random(average[i], random);
+        square[i] = at_random(square[i], random >> 16);
+      }
+      write(static_cast<Bf16 *>(item->exp_avg), average, at, end);
+      write(static_cast<Bf16 *>(item->exp_avg_sq), square, at, end);
+    } else {
+      write(static_cast<float *>(item->exp_avg), average, at, end);
+      write(static_cast<float *>(item->exp_avg_sq), square, at, end);
+    }
     if (item->weight != nullptr) write(item->weight, master, at, end);
   }
 }

@@ -60,15 +60,16 @@ struct Item {
   const void *from;
   // What is updated: fp32 sums, or the master weights.
   float *to;
-  // AdamW alone: moments, and the weight that follows its master in bf16 (null where the master is the weight).
-  float *exp_avg, *exp_avg_sq;
+  // AdamW alone: moments, fp32 or bf16, and the weight that follows its master in bf16 (null where the master is the
+  // weight).
+  void *exp_avg, *exp_avg_sq;
   rows::Bf16 *weight;
   int64_t count;
   // Chunks of the items before.
   int64_t chunks_before;
   bool from_bf16;
-  // AdamW alone: whether the weight decays.
-  bool decays;
+  // AdamW alone: whether the weight decays, and whether moments are bf16, rounded at random as rows::adamw does it.
+  bool decays, moments_bf16;
 };
 // Numbers of a tensor that one block takes.
 constexpr int64_t CHUNK = 1 << 14;

@@ -15,10 +15,8 @@ use crate::optim::adamw::AdamW;
 /// # Errors
 /// A file that is missing or lacks a tensor: a model of another shape or precision.
 pub fn optimizer(folder: &Path, parameters: &Parameters, optimizer: &mut AdamW) -> Result<(), CheckpointError> {
-    let expected: Vec<_> =
-        optimizer.tensors(parameters.specs()).into_iter().map(|(name, tensor)| (name, tensor.size())).collect();
-    let stored = hf::tensors::read(&folder.join(OPTIMIZER), &expected, Kind::Float, parameters.device())?;
-    Ok(optimizer.restore(parameters.specs(), &stored)?)
+    hf::tensors::fill(&folder.join(OPTIMIZER), &mut optimizer.tensors(parameters.specs()))?;
+    Ok(optimizer.round_masters()?)
 }
 
 /// The weights of the checkpoint in `folder` as they were updated, in fp32: the masters where it has some.
@@ -30,8 +28,7 @@ pub fn masters(folder: &Path, config: &ModelConfig) -> Result<Parameters, Checkp
     if hf::config::stored_dtype(&folder.join(MODEL))? == Some(hf::dtype::Dtype::Fp32) {
         return Ok(model);
     }
-    let expected: Vec<_> =
-        model.specs().iter().map(|spec| (format!("{}.master", spec.name), spec.shape.clone())).collect();
-    let masters = hf::tensors::read(&folder.join(OPTIMIZER), &expected, Kind::Float, Device::Cpu)?;
-    Ok(Parameters::new(model.specs().to_vec(), masters)?)
+    let named = model.iter().map(|(name, weight)| (format!("{name}.master"), weight.shallow_clone()));
+    hf::tensors::fill(&folder.join(OPTIMIZER), &mut named.collect::<Vec<_>>())?;
+    Ok(model)
 }

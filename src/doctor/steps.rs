@@ -77,7 +77,8 @@ fn train(config: &ModelConfig, rows: usize, length: usize, device: Device) -> Re
     let masters = Parameters::fresh(config, 0, Kind::Float, device)?;
     let reduced = masters.tensors().iter().map(|master| master.f_to_kind(Kind::BFloat16));
     let parameters = Parameters::new(masters.specs().to_vec(), reduced.collect::<Result<_, _>>()?)?;
-    let settings = Settings { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, clip_norm: Some(1.0) };
+    let settings =
+        Settings { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, moments: Kind::Float, clip_norm: Some(1.0) };
     let optimizer = AdamW::new(&parameters, &masters, settings)?;
     let decoder = Decoder::new(config, &parameters, Recompute::None)?;
     let mut engine = Engine::new(parameters, decoder, optimizer, 0.0);

@@ -105,7 +105,8 @@ pub fn forget_gradients(tensors: &[Tensor]) -> Result<(), TchError> {
     }
 }
 
-/// What AdamW goes over of one parameter. Master and moments are fp32, the gradient is fp32 or bf16.
+/// What AdamW goes over of one parameter. The master is fp32, gradient and moments are fp32 or bf16; moments in bf16 are
+/// rounded at random.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamWParameter<'a> {
     /// The gradient.

@@ -102,24 +102,33 @@ impl Mapped {
     }
 }
 
-/// Reads the tensors of `expected`, names and shapes, as `kind` on `device`, in that order. Others may lie beside them.
+/// Fills `tensors`, by name, with what the file holds of them, one after another; others may lie beside them there.
 ///
 /// # Errors
-/// [`HfError::Weights`] with every one that is missing or has another shape, [`HfError::Safetensors`] for another format.
-pub fn read(path: &Path, expected: &[(String, Vec<i64>)], kind: Kind, device: Device) -> Result<Vec<Tensor>, HfError> {
+/// [`HfError::Tensors`] with every one that is missing or has another shape, [`HfError::Safetensors`] for another format;
+/// nothing is filled then.
+pub fn fill(path: &Path, tensors: &mut [(String, Tensor)]) -> Result<(), HfError> {
     let file = Mapped::open(path.to_owned())?;
     let file = file.tensors()?;
-    let (mut problems, mut tensors) = (Vec::new(), Vec::with_capacity(expected.len()));
-    for (name, shape) in expected {
+    let (mut problems, mut views) = (Vec::new(), Vec::with_capacity(tensors.len()));
+    for (name, tensor) in &*tensors {
+        let shape = tensor.size();
         match file.tensor(name) {
             Err(_) => problems.push(format!("{name} {shape:?} is missing")),
-            Ok(view) if !has_shape(&view, shape) => {
+            Ok(view) if !has_shape(&view, &shape) => {
                 problems.push(format!("{name} has shape {:?}: expected {shape:?}", view.shape()));
             }
-            Ok(view) => tensors.push(copy(&view, kind, device)?),
+            Ok(view) => views.push(view),
         }
     }
-    if problems.is_empty() { Ok(tensors) } else { Err(HfError::Tensors { path: path.to_owned(), problems }) }
+    if !problems.is_empty() {
+        return Err(HfError::Tensors { path: path.to_owned(), problems });
+    }
+    for ((_, tensor), view) in tensors.iter_mut().zip(&views) {
+        let stored = copy(view, kind_of(view.dtype()).unwrap_or(Kind::Float), Device::Cpu)?;
+        tch::no_grad(|| tensor.f_copy_(&stored).map(drop))?;
+    }
+    Ok(())
 }
 
 /// Whether a stored tensor has a shape.

@@ -1,4 +1,4 @@
-//! AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) with fp32 master weights and moments, clipping by the global norm,
+//! AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) with fp32 master weights, clipping by the global norm,
 //! and updates that skip themselves where a gradient is not finite. Nothing in a step waits for the device.
 
 use tch::{Kind, TchError, Tensor};
@@ -19,6 +19,9 @@ pub struct Settings {
     pub eps: f64,
     /// Decoupled weight decay; norms and biases have none.
     pub weight_decay: f64,
+    /// Element type of the moments: fp32, or bf16 rounded at random (stochastic rounding, as in Zamirai et al. 2020,
+    /// arXiv 2010.06192).
+    pub moments: Kind,
     /// Largest global norm of the gradients, if any: larger ones are scaled down to it (Pascanu et al. 2013,
     /// arXiv 1211.5063).
     pub clip_norm: Option<f64>,
@@ -64,7 +67,8 @@ impl AdamW {
     pub fn new(parameters: &Parameters, masters: &Parameters, settings: Settings) -> Result<Self, TchError> {
         let pairs = parameters.tensors().iter().zip(masters.tensors());
         let states = parameters.specs().iter().zip(pairs);
-        let states = states.map(|(spec, (parameter, master))| State::new(parameter, master, spec.decay));
+        let states =
+            states.map(|(spec, (parameter, master))| State::new(parameter, master, settings.moments, spec.decay));
         let step = Tensor::f_zeros([0_i64; 0], (Kind::Float, parameters.device()))?;
         Ok(Self { settings, step, states: states.collect::<Result<_, _>>()? })
     }
@@ -78,7 +82,7 @@ impl AdamW {
         if gradients.len() != self.states.len() {
             return Err(TchError::Shape(format!("{} gradients for {} parameters", gradients.len(), self.states.len())));
         }
-        let Settings { beta1, beta2, eps, weight_decay, clip_norm } = self.settings;
+        let Settings { beta1, beta2, eps, weight_decay, clip_norm, .. } = self.settings;
         let norm = ffi::global_norm(gradients)?;
         let skipped = (&norm + loss).f_isfinite()?.f_logical_not()?.f_to_kind(Kind::Float)?;
         // As clip_grad_norm_: the gradient times min(1, clip / (norm + 1e-6)), here as a divisor.
@@ -118,29 +122,29 @@ impl AdamW {
         tensors
     }
 
-    /// Takes the values of `stored`, aligned with [`Self::tensors`]. Parameters that are not fp32 become their masters,
-    /// rounded.
+    /// Makes every parameter that is not its own master that master, rounded: for when masters were filled from elsewhere.
     ///
     /// # Errors
-    /// Shapes that differ.
-    pub fn restore(&mut self, specs: &[ParameterSpec], stored: &[Tensor]) -> Result<(), TchError> {
-        let mine: Vec<_> = self.tensors(specs).into_iter().map(|(_, tensor)| tensor).collect();
-        ffi::copy_all(&mine, stored)?;
-        let reduced = self.states.iter().filter_map(|state| Some((state.weight.as_ref()?, &state.master)));
-        let (weights, masters): (Vec<_>, Vec<_>) =
-            reduced.map(|(weight, master)| (weight.shallow_clone(), master.shallow_clone())).unzip();
-        if weights.is_empty() { Ok(()) } else { ffi::copy_all(&weights, &masters) }
+    /// Whatever libtorch refuses.
+    pub fn round_masters(&mut self) -> Result<(), TchError> {
+        for state in &mut self.states {
+            if let Some(weight) = &mut state.weight {
+                tch::no_grad(|| weight.f_copy_(&state.master).map(drop))?;
+            }
+        }
+        Ok(())
     }
 }
 
 impl State {
-    fn new(parameter: &Tensor, master: &Tensor, decays: bool) -> Result<Self, TchError> {
+    fn new(parameter: &Tensor, master: &Tensor, moments: Kind, decays: bool) -> Result<Self, TchError> {
         let parameter = parameter.f_detach()?;
         let (master, weight) = match parameter.kind() {
             Kind::Float => (parameter, None),
             _ => (master.f_detach()?.f_to_kind(Kind::Float)?, Some(parameter)),
         };
-        Ok(Self { exp_avg: master.f_zeros_like()?, exp_avg_sq: master.f_zeros_like()?, master, weight, decays })
+        let moment = || Tensor::f_zeros(master.size(), (moments, master.device()));
+        Ok(Self { exp_avg: moment()?, exp_avg_sq: moment()?, master, weight, decays })
     }
 }
 
@@ -185,4 +189,36 @@ pub(crate) fn twins(size: &Size) -> Vec<Twin> {
         vec![master, average, square, none]
     };
     vec![Twin::new("adamw", &[&shape[..]; 4], fused, plain).without_gradients()]
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+    use crate::hf::names::Init;
+
+    /// The second moment after 300 updates of a thousand weights by gradients of 0.1, on average.
+    fn after_small_steps(moments: Kind) -> f64 {
+        let specs = vec![ParameterSpec { name: "w".to_owned(), shape: vec![1000], init: Init::Ones, decay: false }];
+        let ones = Tensor::ones([1000], (Kind::Float, Device::Cpu));
+        let parameters = Parameters::new(specs, vec![ones.shallow_clone()]).unwrap();
+        let settings = Settings { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, moments, clip_norm: None };
+        let mut optimizer = AdamW::new(&parameters, &parameters, settings).unwrap();
+        let (gradient, loss) = (&ones * 0.1, Tensor::zeros([0_i64; 0], (Kind::Float, Device::Cpu)));
+        for _ in 0..300 {
+            optimizer.step(std::slice::from_ref(&gradient), &loss, 1e-3).unwrap();
+        }
+        optimizer.states[0].exp_avg_sq.mean(Kind::Double).double_value(&[])
+    }
+
+    #[test]
+    fn moments_in_bf16_move_by_less_than_bf16_can_hold() {
+        // 0.01 (1 - 0.999^300), by steps of a thousandth where bf16 tells numbers apart by 4 to 8 of them.
+        let expected = 0.01 * (1.0 - 0.999_f64.powi(300));
+        for (kind, tolerance) in [(Kind::Float, 1e-4), (Kind::BFloat16, 1e-2)] {
+            let found = after_small_steps(kind);
+            assert!((found - expected).abs() < tolerance * expected, "{kind:?}: {found}, expected {expected}");
+        }
+    }
 }

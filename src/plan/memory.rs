@@ -9,6 +9,7 @@
 use crate::hf::names;
 use crate::model::config::{ModelConfig, Recompute};
 use crate::model::loss::logits_at_once;
+use crate::recipe::sections::Moments;
 
 use super::{Arithmetic, Compute, Plan};
 
@@ -19,7 +20,7 @@ pub struct Memory {
     pub weights: u64,
     /// 4 P: fp32 master weights; none in fp32, where the weights are the masters.
     pub masters: u64,
-    /// 8 P: AdamW's two moments in fp32.
+    /// 8 P: AdamW's two moments in fp32; 4 P in bf16.
     pub moments: u64,
     /// w P: gradients; and in bf16 4 P, in which those of several micro-batches are summed.
     pub gradients: u64,
@@ -52,6 +53,10 @@ pub fn estimate(plan: &Plan) -> Memory {
     let config = &plan.model.config;
     let (parameters, w) = (names::total(config), width(plan.device.arithmetic));
     let reduced = plan.device.arithmetic != Arithmetic::Fp32;
+    let moments = match plan.optimizer.moments {
+        Moments::Fp32 => 8,
+        Moments::Bf16 => 4,
+    };
     let summed = reduced && plan.batch.rows > plan.batch.micro_rows;
     let tokens = plan.batch.micro_rows * plan.data.sequence_length as u64;
     let (c, v) = (config.hidden_size as u64, config.vocab_size as u64);
@@ -60,7 +65,7 @@ pub fn estimate(plan: &Plan) -> Memory {
     Memory {
         weights: w * parameters,
         masters: if reduced { 4 * parameters } else { 0 },
-        moments: 8 * parameters,
+        moments: moments * parameters,
         gradients: (w + if summed { 4 } else { 0 }) * parameters,
         activations: activations(config, tokens, plan.device.arithmetic, plan.model.recompute),
         loss: w * chunk * v + head * v * c,
@@ -100,9 +105,9 @@ pub fn activations(config: &ModelConfig, tokens: u64, arithmetic: Arithmetic, re
     tokens * (kept + 3 * w * c + 4 + 3 * w * f + 3 * w * c)
 }
 
-/// Bytes of one checkpoint: the weights, the fp32 masters where those are others, and two moments.
+/// Bytes of one checkpoint: the weights, the fp32 masters where those are others, and two moments in fp32.
 #[must_use]
 pub fn checkpoint(plan: &Plan) -> u64 {
     let memory = estimate(plan);
-    memory.weights + memory.masters + memory.moments
+    memory.weights + memory.masters + 8 * names::total(&plan.model.config)
 }

@@ -197,7 +197,7 @@ pub enum Compute {
     Cuda(usize),
 }
 
-/// Arithmetic of forward and backward; master weights and moments are fp32 in both.
+/// Arithmetic of forward and backward; master weights are fp32 in all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arithmetic {
     /// bfloat16 compute.

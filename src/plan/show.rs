@@ -88,8 +88,8 @@ fn model(page: &mut Page, plan: &Plan) {
     page.line("weights", &weights);
     page.line("tokenizer", &plan.tokenizer.display().to_string());
     let arithmetic = match plan.device.arithmetic {
-        Arithmetic::Bf16 => "bf16, fp32 master weights and moments",
-        Arithmetic::Fp8 => "fp8 in the products of layers, else bf16; fp32 master weights and moments",
+        Arithmetic::Bf16 => "bf16, fp32 master weights",
+        Arithmetic::Fp8 => "fp8 in the products of layers, else bf16; fp32 master weights",
         Arithmetic::Fp32 => "fp32",
     };
     page.line("device", &plan.notes.device);

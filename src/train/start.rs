@@ -16,6 +16,7 @@ use crate::model::decoder::Decoder;
 use crate::model::parameters::Parameters;
 use crate::optim::adamw::{AdamW, Settings};
 use crate::plan::{Arithmetic, Compute, Plan, Weights};
+use crate::recipe::sections::Moments;
 
 /// Where a run goes on from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,6 +131,10 @@ pub fn engine(plan: &Plan, checkpoint: Option<&Path>) -> anyhow::Result<Engine> 
         beta2: plan.optimizer.beta2,
         eps: plan.optimizer.eps,
         weight_decay: plan.optimizer.weight_decay,
+        moments: match plan.optimizer.moments {
+            Moments::Fp32 => Kind::Float,
+            Moments::Bf16 => Kind::BFloat16,
+        },
         clip_norm: (plan.optimizer.clip_norm > 0.0).then_some(plan.optimizer.clip_norm),
     };
     let mut optimizer = AdamW::new(&parameters, &masters, settings)?;

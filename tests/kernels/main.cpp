@@ -216,7 +216,7 @@ template <class T> void all_at_once() {
   for (size_t i = 0; i < sizes.size(); ++i) {
     const bool is_view = i == 5;
     items.push_back({gradients[i].data() + is_view, masters[i].data(), averages[i].data(), squares[i].data(),
-                     i % 2 ? weights[i].data() : nullptr, sizes[i], chunks, sizeof(T) == 2, i % 3 != 0});
+                     i % 2 ? weights[i].data() : nullptr, sizes[i], chunks, sizeof(T) == 2, i % 3 != 0, false});
     chunks += (sizes[i] + kernels::CHUNK - 1) / kernels::CHUNK;
     for (int64_t at = 0; at < sizes[i]; ++at) norm += std::pow(double(wide(gradients[i][at + is_view])), 2);
   }
@@ -266,6 +266,48 @@ template <class T> void all_at_once() {
   }
 }
 
+// Moments in bf16, by the random bits that the loops for the CPU take.
+template <class T> void adamw_in_bf16() {
+  const kernels::AdamW numbers{0.9, 0.999, 1e-8, 0.1};
+  const float lr = 1e-2f, step = 3.0f, divisor = 2.0f, no = 0.0f;
+  std::vector<kernels::Item> items;
+  const std::vector<int64_t> sizes{5, kernels::CHUNK + 7};
+  std::vector<std::vector<T>> gradients;
+  std::vector<std::vector<float>> masters;
+  std::vector<std::vector<Bf16>> averages, squares;
+  int64_t chunks = 0;
+  for (const auto size : sizes) {
+    gradients.push_back(random<T>(size));
+    masters.push_back(random<float>(size));
+    averages.push_back(random<Bf16>(size, 0.1f));
+    squares.push_back(random<Bf16>(size, 0.1f));
+    for (auto &x : squares.back()) x = narrow<Bf16>(wide(x) * wide(x));
+  }
+  auto expected = masters;
+  auto expected_averages = averages, expected_squares = squares;
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    items.push_back({gradients[i].data(), masters[i].data(), averages[i].data(), squares[i].data(), nullptr, sizes[i], chunks,
+                     sizeof(T) == 2, true, true});
+    chunks += (sizes[i] + kernels::CHUNK - 1) / kernels::CHUNK;
+    rows::AdamW same{};
+    same.beside1 = 0.1f, same.beta2 = 0.999f, same.beside2 = 1e-3f, same.eps = 1e-8f, same.scale = 0.5f;
+    same.kept = 1.0f - lr * 0.1f, same.rate = float(lr / (1.0 - std::pow(0.9, 3)));
+    same.root = float(1.0 / std::sqrt(1.0 - std::pow(0.999, 3)));
+    // In two parts, which must make no difference.
+    const auto half = sizes[i] / 2;
+    for (const auto [begin, end] : {std::pair(int64_t(0), half), std::pair(half, sizes[i])})
+      rows::adamw(gradients[i].data() + begin, expected[i].data() + begin, expected_averages[i].data() + begin,
+                  expected_squares[i].data() + begin, nullptr, end - begin, same, rows::random_bits(3, i), begin);
+  }
+  kernels::adamw(items.data(), int64_t(items.size()), chunks, numbers, {&lr, &step, &divisor, &no}, nullptr);
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    same("adamw in bf16, master", masters[i], expected[i], 2e-6);
+    // Other random bits would put them 2e-3 apart.
+    same("adamw in bf16, exp_avg", averages[i], expected_averages[i], 2e-4);
+    same("adamw in bf16, exp_avg_sq", squares[i], expected_squares[i], 2e-4);
+  }
+}
+
 template <class T> void all() {
   for (const bool added : {false, true}) {
     // Rows by half warps, one warp, several, with packs in registers; widths that are no multiple of a pack.
@@ -281,6 +323,7 @@ template <class T> void all() {
   }
   for (const int64_t width : {16, 304, 2064}) quantize<T>(144, width);
   all_at_once<T>();
+  adamw_in_bf16<T>();
 }
 
 } // namespace
