@@ -65,7 +65,9 @@ impl Toolkit {
         let lib = ["lib64", "lib"].map(|name| self.root.join(name));
         let lib = lib.iter().find(|lib| lib.join("libcudart_static.a").is_file());
         println!("cargo:rustc-link-search=native={}", lib.expect("nvcc comes with libcudart_static.a").display());
-        for library in ["static=cudart_static", "dylib=c10_cuda", "dylib=rt", "dylib=pthread", "dylib=dl"] {
+        for library in
+            ["static=cudart_static", "dylib=torch_cuda", "dylib=c10_cuda", "dylib=rt", "dylib=pthread", "dylib=dl"]
+        {
             println!("cargo:rustc-link-lib={library}");
         }
     }
@@ -88,8 +90,19 @@ fn compile_native(root: &Path, toolkit: Option<&Toolkit>) {
         build.define("HEPHAESTUS_KERNELS", None).include(toolkit.root.join("include"));
         build.objects(toolkit.compile_kernels());
     }
-    let files =
-        ["attention", "device", "functions", "linear", "loops", "optim", "products", "profile", "rows", "versions"];
+    let files = [
+        "attention",
+        "device",
+        "functions",
+        "linear",
+        "loops",
+        "optim",
+        "products",
+        "profile",
+        "rows",
+        "streams",
+        "versions",
+    ];
     for file in files {
         build.file(format!("native/{file}.cpp"));
     }

@@ -1,9 +1,18 @@
 //! What a CUDA device computes, held against transformers and against the CPU. Without one each test says that it skipped.
 
+use std::path::Path;
+
+use hephaestus::corpus::loader::{Position, StepBatch};
 use hephaestus::model::config::Recompute;
 use hephaestus::model::decoder::Decoder;
 use hephaestus::model::twins::{Size, all};
-use tch::{Cuda, Device, Kind};
+use hephaestus::plan::{self, Machine};
+use hephaestus::train::data::Data;
+use hephaestus::train::start;
+use hephaestus::train::step::Engine;
+use hephaestus::{ffi, recipe};
+use tch::{Cuda, Device, Kind, Tensor};
+use tempfile::TempDir;
 
 use crate::parity::{cases_on, largest_difference, relative_difference};
 use crate::train::{losses, succeed, workshop};
@@ -27,7 +36,7 @@ fn logits_and_every_gradient_on_a_gpu_are_those_of_transformers() {
             let logits = tch::no_grad(|| decoder.logits(&case.batch)).to_device(Device::Cpu);
             let difference = largest_difference(&logits, &case.expected["logits"]);
             assert!(difference < 1e-4, "{}: logits differ by {difference:e}", case.name);
-            decoder.loss_and_backward(&case.batch, 0.0, 1.0);
+            decoder.loss_and_backward(&case.batch, 0.0, &Tensor::from(1.0_f32));
             for (name, parameter) in case.parameters.iter() {
                 let gradient = parameter.grad().to_device(Device::Cpu);
                 let difference = relative_difference(&gradient, &case.expected[&format!("grad.{name}")]);
@@ -40,7 +49,7 @@ fn logits_and_every_gradient_on_a_gpu_are_those_of_transformers() {
 #[test]
 fn every_fused_function_on_a_gpu_is_its_twin() {
     let Some(device) = device("every_fused_function_on_a_gpu_is_its_twin") else { return };
-    assert!(hephaestus::ffi::has_kernels(), "built without kernels");
+    assert!(ffi::has_kernels(), "built without kernels");
     let size = |segments: Vec<i64>, width: i64, head: i64, vocabulary: i64| Size {
         segments,
         width,
@@ -78,5 +87,70 @@ fn a_run_on_a_gpu_has_the_losses_of_the_cpu_and_goes_on_where_it_stopped() {
             let (ours, cpu) = (loss(output, step), loss("out", step));
             assert!((ours - cpu).abs() < tolerance * cpu, "{output}, step {step}: {ours} on the GPU, {cpu} on the CPU");
         }
+    }
+}
+
+/// An engine and batches for it, as a run of the workshop's recipe has them, on the GPU.
+fn engine(folder: &TempDir, overrides: &[&str]) -> (Engine, Vec<StepBatch>, usize) {
+    let overrides: Vec<_> = ["device.kind=cuda", "device.precision=bf16", "stages.0.steps=40"]
+        .iter()
+        .chain(overrides)
+        .map(|text| (*text).to_owned())
+        .collect();
+    let here = folder.path();
+    let text =
+        fs_err::read_to_string(here.join("cpt.yaml")).unwrap().replace("config.json", &path(here, "config.json"));
+    let text = text.replace("corpora/", &format!("{}/", path(here, "corpora")));
+    let text = text.replace("tokenizer: tok", &format!("tokenizer: {}", path(here, "tok")));
+    let recipe = recipe::parse(&text, &here.join("cpt.yaml"), &overrides).unwrap();
+    let machine = Machine::here((0..).map_while(ffi::cuda_device).collect());
+    let plan = plan::resolve(&recipe, &machine).unwrap();
+    let data = Data::open(&plan).unwrap();
+    let loader = data.loader(&plan, Position::start(plan.data.sources.len())).unwrap();
+    let batches = loader.take(12).map(Result::unwrap).collect();
+    (start::engine(&plan, None).unwrap(), batches, plan.data.sources.len())
+}
+
+fn path(folder: &Path, name: &str) -> String {
+    folder.join(name).display().to_string()
+}
+
+#[test]
+fn a_step_on_a_gpu_waits_for_nothing() {
+    if device("a_step_on_a_gpu_waits_for_nothing").is_none() {
+        return;
+    }
+    let folder = workshop();
+    for overrides in
+        [&[][..], &["device.precision=fp8"], &["model.activation_checkpointing=full"], &["device.cuda_graphs=true"]]
+    {
+        let (mut engine, batches, sources) = engine(&folder, overrides);
+        // Three times over, in which libraries set themselves up and graphs are recorded, and then once more.
+        for (at, batch) in batches[..3].iter().cycle().take(12).enumerate() {
+            ffi::forbid_waiting(at >= 9).unwrap();
+            engine.step(&batch.micro, batch.trained, 1e-3, sources, || false).unwrap().unwrap();
+        }
+        ffi::forbid_waiting(false).unwrap();
+    }
+}
+
+#[test]
+fn recorded_micro_batches_compute_what_plain_ones_do() {
+    if device("recorded_micro_batches_compute_what_plain_ones_do").is_none() {
+        return;
+    }
+    let folder = workshop();
+    let losses = |overrides: &[&str]| -> Vec<f64> {
+        let (mut engine, batches, sources) = engine(&folder, overrides);
+        let step = |batch: &StepBatch| {
+            let step = engine.step(&batch.micro, batch.trained, 1e-2, sources, || false).unwrap().unwrap();
+            step.by_source.select(1, 0).sum(Kind::Double).double_value(&[])
+        };
+        batches.iter().map(step).collect()
+    };
+    let (plain, recorded) = (losses(&[]), losses(&["device.cuda_graphs=true"]));
+    assert!(plain[11] < 0.9 * plain[0], "{plain:?}");
+    for (plain, recorded) in plain.iter().zip(&recorded) {
+        assert!((plain - recorded).abs() < 1e-3 * plain, "{plain:?} {recorded:?}");
     }
 }

@@ -103,7 +103,7 @@ fn the_loss_and_every_gradient_are_those_of_transformers_with_and_without_recomp
         for recompute in [Recompute::None, Recompute::Selective, Recompute::Full] {
             case.parameters.zero_grad();
             let decoder = Decoder::new(&case.config, &case.parameters, recompute).unwrap();
-            let loss = decoder.loss_and_backward(&case.batch, 0.0, 1.0);
+            let loss = decoder.loss_and_backward(&case.batch, 0.0, &Tensor::from(1.0_f32));
             let difference = relative_difference(&loss.sum, &case.expected["loss"].squeeze());
             assert!(difference < 1e-5, "{}: loss differs by {difference:e}", case.name);
             let sum = (&loss.nll * &case.batch.weights).sum(Kind::Float);
@@ -132,7 +132,7 @@ fn gradients(case: &mut Case) -> (Vec<Tensor>, f64) {
     let trained = case.batch.weights.sum(Kind::Float).double_value(&[]);
     let decoder = Decoder::new(&case.config, &case.parameters, Recompute::None).unwrap();
     case.parameters.zero_grad();
-    let loss = decoder.loss_and_backward(&case.batch, 0.0, 1.0 / trained);
+    let loss = decoder.loss_and_backward(&case.batch, 0.0, &Tensor::from((1.0 / trained) as f32));
     (case.parameters.tensors().iter().map(Tensor::grad).collect(), loss.sum.double_value(&[]) / trained)
 }
 

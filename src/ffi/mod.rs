@@ -1,12 +1,13 @@
 //! The boundary to `native/`: safe functions over its C ones. The only `unsafe` besides memory maps.
 //!
 //! `machine` says what the program runs on, `functions` are parts of a model, differentiable, `lists` go over every
-//! parameter at once, `profile` records what they do.
+//! parameter at once, `streams` copies and repeats on a GPU, `profile` records what they do.
 
 mod functions;
 mod lists;
 mod machine;
 mod profile;
+mod streams;
 
 use std::ffi::{CStr, c_char};
 use std::ptr;
@@ -17,6 +18,7 @@ pub use functions::*;
 pub use lists::*;
 pub use machine::*;
 pub use profile::*;
+pub use streams::*;
 
 /// `at::Tensor`, which only C++ looks into.
 type Raw = torch_sys::C_tensor;

@@ -9,7 +9,7 @@ use tch::{Cuda, Device, Kind, TchError, Tensor};
 
 use super::config::ModelConfig;
 use super::segments::Segments;
-use super::twins::{Size, Twin};
+use super::twins::{self, Size, Twin};
 use crate::ffi;
 
 /// Attends `[N, H, D]` queries to `[N, K, D]` keys and values of the same segment at or before them; `window` bounds how
@@ -43,8 +43,8 @@ pub fn attend([q, k, v]: [&Tensor; 3], segments: &Segments, window: Option<usize
     by_segment(q, k, v, segments, window)
 }
 
-/// The backend that takes the least time, forward and backward, for a segment of `tokens` tokens on this GPU; one that
-/// refuses, or computes something else than the first, is out.
+/// The backend that takes the least time, forward and backward, for documents in `tokens` tokens on this GPU; one that
+/// refuses, or computes something else than the first, values or gradients, is out.
 ///
 /// # Errors
 /// Operands that do not fit into memory.
@@ -52,25 +52,29 @@ pub fn fastest(config: &ModelConfig, device: Device, tokens: i64) -> Result<ffi:
     const BACKENDS: [ffi::Attention; 2] = [ffi::Attention::Flash, ffi::Attention::Cudnn];
     const RUNS: usize = 5;
     // Enough to tell them apart, and little beside a model.
-    let tokens = tokens.min(8192);
+    let tokens = tokens.clamp(16, 8192);
     let Device::Cuda(index) = device else { return Ok(BACKENDS[0]) };
-    let ends = Tensor::f_from_slice(&[0, tokens as i32])?.f_to_device(device)?;
+    // One document in two halves the room that is left; the last is a single token, and empty segments follow it.
+    let segments = Segments::new(vec![tokens / 2, tokens / 4, tokens - tokens / 2 - tokens / 4 - 1, 1], device)?;
+    let Some(ends) = segments.ends() else { return Ok(BACKENDS[0]) };
     let draw = |heads: usize| -> Result<Tensor, TchError> {
         let shape = [tokens, heads as i64, config.head_dim as i64];
         Tensor::f_randn(shape, (Kind::BFloat16, device))?.f_set_requires_grad(true)
     };
     let (q, k, v) = (draw(config.heads)?, draw(config.kv_heads)?, draw(config.kv_heads)?);
-    let run = |backend| -> Result<Tensor, TchError> {
-        let y = ffi::attend_on_gpu([&q, &k, &v], &ends, tokens, None, backend)?;
-        y.f_sum(Kind::Float)?.f_backward()?;
-        Ok(y.detach())
+    let dy = draw(config.heads)?.detach();
+    let run = |backend| -> Result<[Tensor; 4], TchError> {
+        ffi::forget_gradients(&[q.shallow_clone(), k.shallow_clone(), v.shallow_clone()])?;
+        let y = ffi::attend_on_gpu([&q, &k, &v], ends, segments.longest(), None, backend)?;
+        ffi::backward(std::slice::from_ref(&y), std::slice::from_ref(&dy))?;
+        Ok([y.detach(), q.grad(), k.grad(), v.grad()])
     };
     let mut best: Option<(ffi::Attention, Duration)> = None;
-    let mut expected: Option<Tensor> = None;
+    let mut expected: Option<[Tensor; 4]> = None;
     for backend in BACKENDS {
         let Ok(found) = run(backend) else { continue };
-        let expected = expected.get_or_insert_with(|| found.shallow_clone());
-        let apart = (&found - &*expected).f_norm()?.f_double_value(&[])? / expected.f_norm()?.f_double_value(&[])?;
+        let expected = expected.get_or_insert_with(|| found.each_ref().map(Tensor::shallow_clone));
+        let apart = twins::largest(found.iter().zip(&*expected).map(|(a, b)| twins::difference(a, b)));
         // No number is no agreement.
         let agrees = apart < 1e-2;
         if !agrees {

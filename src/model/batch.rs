@@ -4,6 +4,7 @@ use tch::{Device, TchError, Tensor};
 
 use super::segments::Segments;
 use crate::corpus::batch::Batch;
+use crate::ffi;
 
 /// Tokens of all rows one after another (N = B rows x T tokens); attention stays inside each segment.
 #[derive(Debug)]
@@ -23,27 +24,60 @@ pub struct TokenBatch {
 }
 
 impl TokenBatch {
-    /// Copies a batch to `device`; to a CUDA device through pinned memory, without waiting for the copy.
+    /// Copies a batch to `device`, without waiting for it.
     ///
     /// # Errors
     /// Whatever libtorch refuses, such as more memory than there is.
     pub fn to_device(batch: &Batch, device: Device) -> Result<Self, TchError> {
         let sources: Vec<i64> = batch.sources.iter().map(|source| i64::from(*source)).collect();
         Ok(Self {
-            tokens: send(&Tensor::f_from_slice(&batch.tokens)?, device)?,
-            targets: send(&Tensor::f_from_slice(&batch.targets)?, device)?,
-            weights: send(&Tensor::f_from_slice(&batch.weights)?, device)?,
-            positions: send(&Tensor::f_from_slice(&batch.positions)?, device)?,
+            tokens: ffi::send(&Tensor::f_from_slice(&batch.tokens)?, device)?,
+            targets: ffi::send(&Tensor::f_from_slice(&batch.targets)?, device)?,
+            weights: ffi::send(&Tensor::f_from_slice(&batch.weights)?, device)?,
+            positions: ffi::send(&Tensor::f_from_slice(&batch.positions)?, device)?,
             segments: Segments::new(batch.segments.clone(), device)?,
-            sources: send(&Tensor::f_from_slice(&sources)?, device)?,
+            sources: ffi::send(&Tensor::f_from_slice(&sources)?, device)?,
         })
     }
-}
 
-/// A copy on `device`; to a CUDA device through pinned memory, without waiting for it.
-pub(super) fn send(tensor: &Tensor, device: Device) -> Result<Tensor, TchError> {
-    match device {
-        Device::Cuda(_) => tensor.f_pin_memory(device)?.f_to_device_(device, tensor.kind(), true, false),
-        _ => tensor.f_to_device(device),
+    /// Takes the contents of another batch of the same [`shape`](Self::shape), where its own lie.
+    ///
+    /// # Errors
+    /// Another shape.
+    pub fn fill(&mut self, other: &Self) -> Result<(), TchError> {
+        let pairs = [
+            (&mut self.tokens, &other.tokens),
+            (&mut self.targets, &other.targets),
+            (&mut self.weights, &other.weights),
+            (&mut self.positions, &other.positions),
+            (&mut self.sources, &other.sources),
+        ];
+        for (to, from) in pairs {
+            to.f_copy_(from)?;
+        }
+        self.segments.fill(&other.segments)
+    }
+
+    /// A copy on which work can be recorded: lengths of segments, which will be others, it has none.
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses.
+    pub fn to_record(&self) -> Result<Self, TchError> {
+        Ok(Self {
+            tokens: self.tokens.f_detach_copy()?,
+            targets: self.targets.f_detach_copy()?,
+            weights: self.weights.f_detach_copy()?,
+            positions: self.positions.f_detach_copy()?,
+            segments: self.segments.to_record()?,
+            sources: self.sources.f_detach_copy()?,
+        })
+    }
+
+    /// What work that was recorded on one batch must find alike in another: tokens, rows, and what attention is launched
+    /// for.
+    #[must_use]
+    pub fn shape(&self) -> [i64; 4] {
+        let ends = self.segments.ends().map_or(0, |ends| ends.size()[0]);
+        [self.tokens.size()[0], self.sources.size()[0], ends, self.segments.longest()]
     }
 }

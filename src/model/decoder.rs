@@ -95,11 +95,11 @@ impl Decoder {
         tch::no_grad(|| self.head_loss(&self.hidden(batch), batch, z_loss))
     }
 
-    /// The loss, with `scale` times its gradient added to the `.grad()` of every parameter.
+    /// The loss, with `scale` (a scalar) times its gradient added to the `.grad()` of every parameter.
     ///
     /// The chain rule is applied one layer at a time, from the last. A layer that recomputes all keeps its input alone and
     /// is computed again when its turn comes (Chen et al. 2016, arXiv 1604.06174).
-    pub fn loss_and_backward(&self, batch: &TokenBatch, z_loss: f64, scale: f64) -> LossOutput {
+    pub fn loss_and_backward(&self, batch: &TokenBatch, z_loss: f64, scale: &Tensor) -> LossOutput {
         let rotation = self.rotation(batch);
         let embedded = self.embed(batch);
         let mut held = Vec::with_capacity(self.layers.len());

@@ -215,6 +215,8 @@ pub struct DevicePlan {
     pub compute: Compute,
     /// The arithmetic.
     pub arithmetic: Arithmetic,
+    /// Whether micro-batches are recorded as CUDA graphs.
+    pub graphs: bool,
     /// CPU threads for libtorch; `None` leaves its default.
     pub threads: Option<usize>,
 }

@@ -90,7 +90,13 @@ fn device(recipe: &Recipe, machine: &Machine, findings: &mut Findings) -> Device
     if arithmetic == Arithmetic::Fp8 {
         fp8(compute, machine, findings);
     }
-    DevicePlan { compute, arithmetic, threads: recipe.device.threads.map(|threads| threads as usize) }
+    let graphs = recipe.device.cuda_graphs && compute != Compute::Cpu;
+    if graphs && arithmetic == Arithmetic::Fp32 {
+        let message = "is true with precision fp32, whose attention goes document by document and is never the same twice: \
+                       use bf16 or fp8, or leave it out";
+        findings.complain("device.cuda_graphs", message);
+    }
+    DevicePlan { compute, arithmetic, graphs, threads: recipe.device.threads.map(|threads| threads as usize) }
 }
 
 /// What FP8 takes.

@@ -325,6 +325,9 @@ pub struct Device {
     pub kind: DeviceKind,
     /// Arithmetic of forward and backward; master weights are fp32 in all.
     pub precision: Precision,
+    /// Record micro-batches as CUDA graphs, for small models, whose time goes into launching. Not with fp32; no effect on the
+    /// CPU.
+    pub cuda_graphs: bool,
     /// CPU threads; one a core where it is not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 4096))]
@@ -395,7 +398,7 @@ impl Default for Logging {
 
 impl Default for Device {
     fn default() -> Self {
-        Self { kind: DeviceKind::Auto, precision: Precision::Auto, threads: None }
+        Self { kind: DeviceKind::Auto, precision: Precision::Auto, cuda_graphs: false, threads: None }
     }
 }
 

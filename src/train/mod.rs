@@ -1,10 +1,12 @@
 //! Training: a plan carried out.
 //!
 //! [`run`] is the whole of it. [`start`] is how a run begins or goes on, [`data`] its corpora and place in them, [`step`]
-//! one update, [`interval`] what is told between two log lines, [`validation`] the losses on held-out documents, [`save`]
-//! when and how checkpoints are written, [`stop`] what Ctrl-C does, [`mod@profile`] where the time of some steps went.
+//! one update, [`graphs`] what of it a GPU repeats, [`interval`] what is told between two log lines, [`validation`] the
+//! losses on held-out documents, [`save`] when and how checkpoints are written, [`stop`] what Ctrl-C does,
+//! [`mod@profile`] where the time of some steps went.
 
 pub mod data;
+pub mod graphs;
 pub mod interval;
 pub mod profile;
 pub mod save;
@@ -236,6 +238,9 @@ fn explained(text: &str) -> anyhow::Error {
     if says(&["out of memory", "can't allocate memory", "not enough memory"]) {
         let advice = "lower batch.micro_sequences, or set model.activation_checkpointing to selective or full";
         return error.context(format!("more memory than the device has: {advice}"));
+    }
+    if says(&["capturing", "stream capture", "CUDA graph"]) {
+        return error.context("a micro-batch could not be recorded as a CUDA graph: set device.cuda_graphs to false");
     }
     if says(&["index out of range", "device-side assert"]) {
         let advice = "check each with `hephaestus-forge verify PREFIX --tokenizer FOLDER`";

@@ -148,7 +148,8 @@ pub fn engine(plan: &Plan, checkpoint: Option<&Path>) -> anyhow::Result<Engine> 
     let decoder = Decoder::new(config, &parameters, plan.model.recompute)?
         .with_attention(attention)
         .with_fp8(plan.device.arithmetic == Arithmetic::Fp8);
-    Ok(Engine::new(parameters, decoder, optimizer, plan.optimizer.z_loss))
+    let engine = Engine::new(parameters, decoder, optimizer, plan.optimizer.z_loss);
+    Ok(if plan.device.graphs { engine.with_graphs() } else { engine })
 }
 
 /// The state of a checkpoint that a run goes on from; refused where its model is not the plan's.

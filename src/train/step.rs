@@ -4,6 +4,7 @@
 
 use tch::{Kind, TchError, Tensor};
 
+use super::graphs::Graphs;
 use crate::corpus::batch::Batch;
 use crate::ffi;
 use crate::model::batch::TokenBatch;
@@ -24,6 +25,28 @@ pub struct Engine {
     z_loss: f64,
     /// fp32 sums of the gradients, where those of several micro-batches would be added in less.
     sums: Vec<Tensor>,
+    /// Where micro-batches are recorded.
+    graphs: Option<Graphs>,
+}
+
+/// What a micro-batch came to; on the device.
+#[derive(Debug)]
+pub struct Micro {
+    /// Its loss, as [`LossOutput`] has it.
+    sum: Tensor,
+    nll: Tensor,
+    /// Of every parameter.
+    gradients: Vec<Tensor>,
+}
+
+impl Micro {
+    pub(super) fn shallow_clone(&self) -> Self {
+        Self {
+            sum: self.sum.shallow_clone(),
+            nll: self.nll.shallow_clone(),
+            gradients: self.gradients.iter().map(Tensor::shallow_clone).collect(),
+        }
+    }
 }
 
 /// What a step found; on the device, to be read only where it is shown.
@@ -41,7 +64,13 @@ impl Engine {
     /// Puts a model and its optimizer together.
     #[must_use]
     pub fn new(parameters: Parameters, decoder: Decoder, optimizer: AdamW, z_loss: f64) -> Self {
-        Self { parameters, decoder, optimizer, z_loss, sums: Vec::new() }
+        Self { parameters, decoder, optimizer, z_loss, sums: Vec::new(), graphs: None }
+    }
+
+    /// The same with micro-batches recorded as CUDA graphs, for a model that computes in less than fp32 on a GPU.
+    #[must_use]
+    pub fn with_graphs(self) -> Self {
+        Self { graphs: Some(Graphs::default()), ..self }
     }
 
     /// One update at learning rate `lr` by the mean loss over `trained`, the sum of all loss weights of the global batch.
@@ -60,29 +89,42 @@ impl Engine {
     ) -> Result<Option<Step>, TchError> {
         let device = self.parameters.device();
         let scale = if trained > 0.0 { 1.0 / trained } else { 1.0 };
+        let scale = Tensor::f_full([0_i64; 0], scale, (Kind::Float, device))?;
         let summed = micro.len() > 1 && self.parameters.kind() != Kind::Float;
         let mut loss = Tensor::f_zeros([0_i64; 0], (Kind::Float, device))?;
         let mut by_source = Tensor::f_zeros([sources as i64, 2], (Kind::Float, device))?;
+        let mut gradients = Vec::new();
         for (at, batch) in micro.iter().enumerate() {
             if stopped() {
                 ffi::forget_gradients(self.parameters.tensors())?;
                 return Ok(None);
             }
             let tokens = TokenBatch::to_device(batch, device)?;
-            let found = self.decoder.loss_and_backward(&tokens, self.z_loss, scale);
-            loss += found.sum.detach();
-            add_by_source(&mut by_source, &found, &tokens, batch)?;
+            let found = self.micro(&tokens, &scale)?;
+            loss += &found.sum;
+            add_by_source(&mut by_source, &found.nll, &tokens, batch)?;
+            gradients = found.gradients;
             if summed {
-                self.sum_gradients(at == 0)?;
+                self.sum_gradients(&gradients, at == 0)?;
             }
         }
-        let gradients = if summed { std::mem::take(&mut self.sums) } else { self.gradients() };
-        let update = self.optimizer.step(&gradients, &loss, lr)?;
-        if summed {
-            self.sums = gradients;
-        }
+        let gradients = if summed { &self.sums } else { &gradients };
+        let update = self.optimizer.step(gradients, &loss, lr)?;
         ffi::forget_gradients(self.parameters.tensors())?;
         Ok(Some(Step { norm: update.norm, skipped: update.skipped, by_source }))
+    }
+
+    /// Forward and backward of one micro-batch; its gradients are added to those that parameters have.
+    fn micro(&mut self, tokens: &TokenBatch, scale: &Tensor) -> Result<Micro, TchError> {
+        let compute = |tokens: &TokenBatch, scale: &Tensor| {
+            let LossOutput { sum, nll } = self.decoder.loss_and_backward(tokens, self.z_loss, scale);
+            let gradients = self.parameters.tensors().iter().map(Tensor::grad).collect();
+            Ok(Micro { sum: sum.detach(), nll, gradients })
+        };
+        match &mut self.graphs {
+            Some(graphs) => graphs.run(tokens, scale, compute),
+            None => compute(tokens, scale),
+        }
     }
 
     /// The loss of rows that are not trained on, in the same form as [`Step::by_source`].
@@ -94,39 +136,29 @@ impl Engine {
         let tokens = TokenBatch::to_device(batch, device)?;
         let found = self.decoder.loss(&tokens, 0.0);
         let mut by_source = Tensor::f_zeros([sources as i64, 2], (Kind::Float, device))?;
-        add_by_source(&mut by_source, &found, &tokens, batch)?;
+        add_by_source(&mut by_source, &found.nll, &tokens, batch)?;
         Ok(by_source)
     }
 
-    fn gradients(&self) -> Vec<Tensor> {
-        self.parameters.tensors().iter().map(Tensor::grad).collect()
-    }
-
-    /// Moves this micro-batch's gradients into the fp32 sums.
-    fn sum_gradients(&mut self, first: bool) -> Result<(), TchError> {
-        let gradients = self.gradients();
+    /// Adds a micro-batch's gradients to the fp32 sums.
+    fn sum_gradients(&mut self, gradients: &[Tensor], first: bool) -> Result<(), TchError> {
         if self.sums.is_empty() {
             let wide = gradients.iter().map(|gradient| gradient.f_to_kind(Kind::Float));
             self.sums = wide.collect::<Result<_, _>>()?;
         } else if first {
-            ffi::copy_all(&self.sums, &gradients)?;
+            ffi::copy_all(&self.sums, gradients)?;
         } else {
-            ffi::accumulate(&self.sums, &gradients)?;
+            ffi::accumulate(&self.sums, gradients)?;
         }
         ffi::forget_gradients(self.parameters.tensors())
     }
 }
 
 /// Adds a micro-batch's losses to those of the sources its rows came from.
-fn add_by_source(
-    by_source: &mut Tensor,
-    found: &LossOutput,
-    tokens: &TokenBatch,
-    batch: &Batch,
-) -> Result<(), TchError> {
+fn add_by_source(by_source: &mut Tensor, nll: &Tensor, tokens: &TokenBatch, batch: &Batch) -> Result<(), TchError> {
     let rows =
         |x: &Tensor| x.f_view([batch.rows as i64, batch.length as i64])?.f_sum_dim_intlist(1, false, Kind::Float);
-    let sums = Tensor::f_stack(&[rows(&(&found.nll * &tokens.weights))?, rows(&tokens.weights)?], 1)?; // [B, 2]
+    let sums = Tensor::f_stack(&[rows(&(nll * &tokens.weights))?, rows(&tokens.weights)?], 1)?; // [B, 2]
     *by_source = by_source.f_index_add(0, &tokens.sources, &sums)?;
     Ok(())
 }
