@@ -16,7 +16,11 @@ bool hephaestus_has_kernels();
 
 bool hephaestus_cuda_device(int index, char *name, size_t length, size_t *bytes, int capability[2]);
 size_t hephaestus_cuda_peak_memory(int index);
+long hephaestus_driver_version();
+long hephaestus_nccl_version();
 
+const char *hephaestus_ranges_begin();
+void hephaestus_ranges_end();
 const char *hephaestus_profile_begin(bool gpu);
 const char *hephaestus_profile_end(const char *path,
                                    void (*see)(void *to, const char *name, uint64_t begin, uint64_t duration,

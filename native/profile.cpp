@@ -9,6 +9,18 @@
 namespace profiler = torch::autograd::profiler;
 using torch::profiler::impl::ActivityType;
 
+// Names every operation for Nsight Systems and Nsight Compute from now on, by NVTX ranges.
+const char *hephaestus_ranges_begin() {
+  return guarded([] {
+    const torch::profiler::impl::ProfilerConfig config(torch::profiler::impl::ProfilerState::NVTX);
+    profiler::enableProfiler(config, {});
+  });
+}
+
+void hephaestus_ranges_end() {
+  guarded([] { profiler::disableProfiler(); });
+}
+
 // Begins to record operations of this thread and, with `gpu`, what they launch.
 const char *hephaestus_profile_begin(bool gpu) {
   return guarded([&] {

@@ -295,6 +295,9 @@ fn fp8_is_refused_where_no_tensor_core_has_it_and_emulated_on_the_cpu() {
     let plan = resolve(&folder, &fp8, &with("NVIDIA H100 80GB HBM3", (9, 0))).unwrap();
     assert_eq!(plan.device.arithmetic, Arithmetic::Fp8);
     assert!(!plan.notes.remarks.iter().any(|remark| remark.contains("FP8")), "{:?}", plan.notes.remarks);
+    let recorded = ["device.cuda_graphs=true", "device.precision=fp32"];
+    let refused = resolve(&folder, &recorded, &with("NVIDIA H100 80GB HBM3", (9, 0))).unwrap_err();
+    assert!(refused.contains("device.cuda_graphs") && refused.contains("use bf16 or fp8"), "{refused}");
     let emulated = sound(&folder, &fp8);
     assert!(emulated.notes.remarks.iter().any(|remark| remark.contains("emulated")), "{:?}", emulated.notes.remarks);
 }

@@ -38,6 +38,9 @@ struct Cli {
     /// Record these steps: a trace and a table of operations, in the run's folder.
     #[arg(long, value_name = "steps=A..B")]
     profile: Option<Steps>,
+    /// Name every operation for Nsight, by NVTX ranges: nsys profile hephaestus-train --nvtx ...
+    #[arg(long, conflicts_with = "profile")]
+    nvtx: bool,
     /// Print the JSON Schema of recipes, for editors.
     #[arg(long)]
     print_schema: bool,
@@ -77,6 +80,7 @@ fn train(cli: &Cli) -> anyhow::Result<ExitCode> {
         accept_changed_data: cli.accept_changed_data,
         profile: cli.profile.clone(),
     };
+    let _ranges = cli.nvtx.then(ffi::Ranges::begin).transpose()?;
     match train::caught(|| train::run(&plan, &options, &stop))? {
         Outcome::Finished(checkpoint) => {
             writeln!(out, "finished: {}", checkpoint.display())?;

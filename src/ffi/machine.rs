@@ -16,6 +16,8 @@ unsafe extern "C" {
         bytes: *mut usize,
         capability: *mut c_int,
     ) -> bool;
+    fn hephaestus_driver_version() -> c_long;
+    fn hephaestus_nccl_version() -> c_long;
     fn hephaestus_cuda_peak_memory(index: c_int) -> usize;
     fn hephaestus_keep_freed_memory();
 }
@@ -40,6 +42,25 @@ pub fn versions() -> Versions {
         libtorch: libtorch.to_string_lossy().into_owned(),
         cuda: cuda.map(|version| (version / 1000, version % 1000 / 10)),
     }
+}
+
+/// The newest CUDA that the driver runs, `(major, minor)`; `None` without a driver.
+#[must_use]
+pub fn driver_version() -> Option<(u32, u32)> {
+    // SAFETY: it takes nothing and returns a number.
+    #[expect(unsafe_code, reason = "calls into native/device.cpp")]
+    let version = unsafe { hephaestus_driver_version() };
+    u32::try_from(version).ok().filter(|version| *version > 0).map(|version| (version / 1000, version % 1000 / 10))
+}
+
+/// The version of NCCL that libtorch brings, `(major, minor, patch)`; `None` where it comes without.
+#[must_use]
+pub fn nccl_version() -> Option<(u32, u32, u32)> {
+    // SAFETY: it takes nothing and returns a number.
+    #[expect(unsafe_code, reason = "calls into native/device.cpp")]
+    let version = unsafe { hephaestus_nccl_version() };
+    let version = u32::try_from(version).ok().filter(|version| *version > 0)?;
+    Some((version / 10_000, version / 100 % 100, version % 100))
 }
 
 /// Whether the kernels for GPUs were compiled.

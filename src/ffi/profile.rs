@@ -26,8 +26,39 @@ type See = extern "C" fn(*mut c_void, *const c_char, u64, u64, u64, bool);
 
 #[expect(unsafe_code, reason = "the declarations of native/native.h")]
 unsafe extern "C" {
+    fn hephaestus_ranges_begin() -> *const c_char;
+    fn hephaestus_ranges_end();
     fn hephaestus_profile_begin(gpu: bool) -> *const c_char;
     fn hephaestus_profile_end(path: *const c_char, see: See, to: *mut c_void) -> *const c_char;
+}
+
+/// While it lives, every operation that this thread calls is named for Nsight by an NVTX range.
+#[derive(Debug)]
+pub struct Ranges(());
+
+impl Ranges {
+    /// Begins.
+    ///
+    /// # Errors
+    /// A libtorch without CUDA, or one that already records.
+    pub fn begin() -> Result<Self, TchError> {
+        // SAFETY: it takes nothing.
+        #[expect(unsafe_code, reason = "calls into native/profile.cpp")]
+        unsafe {
+            checked(hephaestus_ranges_begin())?;
+        }
+        Ok(Self(()))
+    }
+}
+
+impl Drop for Ranges {
+    fn drop(&mut self) {
+        // SAFETY: it takes nothing, and was begun.
+        #[expect(unsafe_code, reason = "calls into native/profile.cpp")]
+        unsafe {
+            hephaestus_ranges_end();
+        }
+    }
 }
 
 /// Begins to record the operations that this thread calls and, with `gpu`, the kernels they launch.
