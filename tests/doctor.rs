@@ -18,5 +18,7 @@ fn the_doctor_finds_nothing_bad_on_a_cpu_and_measures_every_function() {
             assert!(line.starts_with("ok") && line.contains("off by") && line.contains(" ms"), "{line}");
         }
     }
-    assert!(line("steps, ").contains("tokens/s"), "{text}");
+    for way in ["parameters, bf16", "parameters, fp8"] {
+        assert!(line(way).starts_with("ok") && line(way).contains("tokens/s"), "{text}");
+    }
 }

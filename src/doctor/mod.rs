@@ -64,7 +64,9 @@ pub fn examine(device: Device, out: &mut dyn Write) -> std::io::Result<usize> {
     for finding in functions::findings(device, ceilings.as_ref()) {
         tell(finding)?;
     }
-    tell(steps::finding(device, ceilings.as_ref()))?;
+    for finding in steps::findings(device, ceilings.as_ref()) {
+        tell(finding)?;
+    }
     Ok(bad)
 }
 

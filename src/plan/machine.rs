@@ -1,5 +1,8 @@
 //! What there is to compute with.
 
+/// The compute capability from which on tensor cores multiply in FP8: Ada's.
+pub const FP8: (u32, u32) = (8, 9);
+
 /// A CUDA device, as its driver reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gpu {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::findings::Findings;
+use super::machine::FP8;
 use super::{
     Arithmetic, BatchPlan, CheckpointPlan, Compute, DevicePlan, LoggingPlan, Machine, Notes, Plan, ValidationPlan,
     data, model, stages,
@@ -101,11 +102,9 @@ fn device(recipe: &Recipe, machine: &Machine, findings: &mut Findings) -> Device
 
 /// What FP8 takes.
 fn fp8(compute: Compute, machine: &Machine, findings: &mut Findings) {
-    // Ada is the first with products in FP8.
-    const FIRST: (u32, u32) = (8, 9);
     match compute {
         Compute::Cuda(at) => {
-            if let Some(gpu) = machine.cuda.get(at).filter(|gpu| gpu.capability < FIRST) {
+            if let Some(gpu) = machine.cuda.get(at).filter(|gpu| gpu.capability < FP8) {
                 let (major, minor) = gpu.capability;
                 let message = format!(
                     "is fp8, and {} has compute capability {major}.{minor}, which multiplies nothing in FP8: use bf16, or a \
