@@ -88,7 +88,9 @@ fn compile_native(root: &Path, toolkit: Option<&Toolkit>) {
         build.define("HEPHAESTUS_KERNELS", None).include(toolkit.root.join("include"));
         build.objects(toolkit.compile_kernels());
     }
-    for file in ["attention", "device", "functions", "linear", "loops", "optim", "profile", "rows", "versions"] {
+    for file in
+        ["attention", "device", "functions", "linear", "loops", "memory", "optim", "profile", "rows", "versions"]
+    {
         build.file(format!("native/{file}.cpp"));
     }
     build.compile("hephaestus_native");

@@ -17,6 +17,12 @@ bool hephaestus_has_kernels();
 bool hephaestus_cuda_device(int index, char *name, size_t length, size_t *bytes);
 size_t hephaestus_cuda_peak_memory(int index);
 
+const char *hephaestus_count_memory();
+size_t hephaestus_counted_memory();
+void hephaestus_count_no_more();
+bool hephaestus_grow_segments();
+void hephaestus_empty_cache();
+
 const char *hephaestus_profile_begin(bool gpu);
 const char *hephaestus_profile_end(const char *path,
                                    void (*see)(void *to, const char *name, uint64_t begin, uint64_t duration,
