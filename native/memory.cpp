@@ -6,6 +6,7 @@
 #include <c10/core/Allocator.h>
 #include <c10/core/AllocatorConfig.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
 
 #include <algorithm>
@@ -73,11 +74,15 @@ bool hephaestus_grow_segments() {
   }
 }
 
-// Gives memory that was freed and kept back: to the driver, and to the system.
+// Gives memory that was freed and kept back, to the driver and to the system; what GPUs have in use at most is counted anew.
 void hephaestus_empty_cache() {
   try {
     auto *allocator = c10::getDeviceAllocator(c10::DeviceType::CUDA);
-    if (allocator->initialized()) allocator->emptyCache();
+    if (allocator->initialized()) {
+      allocator->emptyCache();
+      const c10::impl::VirtualGuardImpl devices(c10::DeviceType::CUDA);
+      for (c10::DeviceIndex index = 0; index < devices.deviceCount(); ++index) allocator->resetPeakStats(index);
+    }
   } catch (const std::exception &) {
     // Without CUDA there is none.
   }

@@ -68,7 +68,8 @@ pub fn grow_segments() -> bool {
     }
 }
 
-/// Gives freed memory that was kept for tensors to come back, that of GPUs and of this process.
+/// Gives back freed memory that was kept for tensors to come, that of GPUs and of this process; what GPUs have in use at most
+/// is counted anew.
 pub fn empty_cache() {
     // SAFETY: it takes nothing; memory in use is left alone.
     #[expect(unsafe_code, reason = "calls into native/memory.cpp")]
