@@ -1,10 +1,13 @@
 //! What a CUDA device computes, held against transformers and against the CPU. Without one each test says that it skipped.
 
-use hephaestus::model::config::Recompute;
+use hephaestus::model::config::{ModelConfig, Recompute};
 use hephaestus::model::decoder::Decoder;
 use hephaestus::model::twins::{Size, all};
+use hephaestus::plan::memory::Load;
+use hephaestus::plan::{Arithmetic, Compute};
 use tch::{Cuda, Device, Kind};
 
+use crate::memory::{batch, config, engine};
 use crate::parity::{cases_on, largest_difference, relative_difference};
 use crate::train::{losses, succeed, workshop};
 
@@ -78,5 +81,48 @@ fn a_run_on_a_gpu_has_the_losses_of_the_cpu_and_goes_on_where_it_stopped() {
             let (ours, cpu) = (loss(output, step), loss("out", step));
             assert!((ours - cpu).abs() < tolerance * cpu, "{output}, step {step}: {ours} on the GPU, {cpu} on the CPU");
         }
+    }
+}
+
+/// The one test that reads the allocator's peak, which is of the whole process: it runs in one of its own.
+#[test]
+fn the_estimate_is_within_a_tenth_of_what_a_gpu_has_in_use() {
+    const TEST: &str = "the_estimate_is_within_a_tenth_of_what_a_gpu_has_in_use";
+    let Some(device) = device(TEST) else { return };
+    if std::env::var_os("HEPHAESTUS_ALONE").is_none() {
+        let this = std::env::current_exe().unwrap();
+        let name = format!("cuda::{TEST}");
+        let mut run = std::process::Command::new(this);
+        run.args([&name, "--exact", "--nocapture"]).env("HEPHAESTUS_ALONE", "1");
+        assert!(run.status().unwrap().success());
+        return;
+    }
+    // Ascending, as the peak never falls: about 3 to 14 GB.
+    let config = ModelConfig {
+        hidden_size: 1024,
+        intermediate_size: 2816,
+        heads: 16,
+        kv_heads: 4,
+        head_dim: 64,
+        ..config(12, 32_000)
+    };
+    for (recompute, rows) in [(Recompute::Full, 8), (Recompute::Selective, 16), (Recompute::None, 32)] {
+        let recompute = [recompute; 12];
+        let mut engine = engine(&config, Kind::BFloat16, device, &recompute);
+        let micro = vec![batch(&config, rows, 1024); 2];
+        for _ in 0..2 {
+            engine.step(&micro, 1.0, 1e-4, 1, || false).unwrap();
+        }
+        let load = Load {
+            config: &config,
+            arithmetic: Arithmetic::Bf16,
+            compute: Compute::Cuda(0),
+            tokens: (rows * 1024) as u64,
+            several: true,
+            recompute: &recompute,
+        };
+        let (estimate, used) = (load.memory().total() as f64, hephaestus::ffi::cuda_peak_memory(0) as f64);
+        let off = estimate / used - 1.0;
+        assert!(off.abs() < 0.1, "{rows} rows: {estimate:e} bytes estimated, {used:e} used");
     }
 }

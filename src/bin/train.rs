@@ -77,7 +77,7 @@ fn train(cli: &Cli) -> anyhow::Result<ExitCode> {
         accept_changed_data: cli.accept_changed_data,
         profile: cli.profile.clone(),
     };
-    match train::caught(|| train::run(&plan, &options, &stop))? {
+    match train::run(&plan, &options, &stop)? {
         Outcome::Finished(checkpoint) => {
             writeln!(out, "finished: {}", checkpoint.display())?;
             Ok(ExitCode::SUCCESS)

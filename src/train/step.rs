@@ -65,7 +65,7 @@ impl Engine {
         let mut by_source = Tensor::f_zeros([sources as i64, 2], (Kind::Float, device))?;
         for (at, batch) in micro.iter().enumerate() {
             if stopped() {
-                ffi::forget_gradients(self.parameters.tensors())?;
+                self.forget()?;
                 return Ok(None);
             }
             let tokens = TokenBatch::to_device(batch, device)?;
@@ -96,6 +96,31 @@ impl Engine {
         let mut by_source = Tensor::f_zeros([sources as i64, 2], (Kind::Float, device))?;
         add_by_source(&mut by_source, &found, &tokens, batch)?;
         Ok(by_source)
+    }
+
+    /// Forward and backward of `batch` as a step does them, with their sums where it has `several` micro-batches, and nothing
+    /// else: afterwards everything is as it was.
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses, such as more memory than there is.
+    pub fn rehearse(&mut self, batch: &Batch, several: bool) -> Result<(), TchError> {
+        for at in 0..if several { 2 } else { 1 } {
+            let tokens = TokenBatch::to_device(batch, self.parameters.device())?;
+            self.decoder.loss_and_backward(&tokens, self.z_loss, 1.0);
+            if several && self.parameters.kind() != Kind::Float {
+                self.sum_gradients(at == 0)?;
+            }
+        }
+        self.forget()
+    }
+
+    /// Forgets the gradients of a step that was not finished.
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses.
+    pub fn forget(&mut self) -> Result<(), TchError> {
+        self.sums.clear();
+        ffi::forget_gradients(self.parameters.tensors())
     }
 
     fn gradients(&self) -> Vec<Tensor> {
