@@ -116,6 +116,14 @@ fn too_large(plan: &Plan, takes: u64) -> String {
     let memory = plan.room.memory;
     let all = format!("a step takes {} by estimate, and there are {}", size(takes), size(memory));
     let others = less(plan);
+    let parts = super::memory::estimate(plan);
+    let batchless = parts.weights + parts.masters + parts.moments + parts.gradients;
+    if batchless > memory {
+        let alone = size(batchless);
+        return format!(
+            "{all}: weights, moments and gradients alone are {alone}; use a larger device or a smaller model"
+        );
+    }
     let fitting: Vec<_> = others.iter().filter(|(_, bytes)| *bytes <= memory).collect();
     let shown = |(what, bytes): &(String, u64)| format!("{what} ({})", size(*bytes));
     match fitting.as_slice() {
