@@ -96,6 +96,7 @@ fn compile_native(root: &Path, toolkit: Option<&Toolkit>) {
         "functions",
         "linear",
         "loops",
+        "memory",
         "optim",
         "products",
         "profile",

@@ -19,6 +19,12 @@ size_t hephaestus_cuda_peak_memory(int index);
 long hephaestus_driver_version();
 long hephaestus_nccl_version();
 
+const char *hephaestus_count_memory();
+size_t hephaestus_counted_memory();
+void hephaestus_count_no_more();
+bool hephaestus_grow_segments();
+void hephaestus_empty_cache();
+
 const char *hephaestus_ranges_begin();
 void hephaestus_ranges_end();
 const char *hephaestus_profile_begin(bool gpu);

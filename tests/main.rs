@@ -5,6 +5,7 @@ mod doctor;
 mod export;
 mod hf;
 mod kernels;
+mod memory;
 mod metrics;
 mod native;
 mod parity;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use hephaestus::corpus::format::{TokenType, path_of};
 use hephaestus::corpus::{Corpus, ManifestInfo, Writer};
+use hephaestus::model::config::Recompute;
 use hephaestus::plan::{self, Arithmetic, Compute, Gpu, Machine, Plan, Weights};
 use hephaestus::recipe;
 use hephaestus_core::vocabulary::Vocabulary;
@@ -217,19 +218,104 @@ fn corpora_that_end_their_documents_get_no_second_end() {
 fn the_memory_estimate_is_the_sum_written_down_for_each_part() {
     let folder = world();
     let plan = sound(&folder, &[]);
-    // N = 16 tokens, C 8, F 16, Q and K 8, H 2, L 2, V 16, w 4. A layer keeps 4 w C + 8, w (2 Q + 2 K) + 4 H and 3 w F.
-    let (layer, others) = (4 * 4 * 8 + 8 + 4 * 32 + 8 + 3 * 4 * 16, 3 * 4 * 8 + 4 + 3 * 4 * 16 + 3 * 4 * 8);
+    // N = 16 tokens, C 8, F 16, Q and K 8, H 2, L 2, V 16, w 4, 1576 parameters. A layer keeps 4 w C + 8,
+    // w (2 Q + 2 K) + 4 H and 3 w F; beside the layers there are 36 + 2 w D bytes a token.
+    let (layer, beside) = (4 * 4 * 8 + 8 + 4 * 32 + 8 + 3 * 4 * 16, 36 + 2 * 4 * 4);
     let memory = plan::memory::estimate(&plan);
-    assert_eq!(memory.activations, 16 * (2 * layer + others));
-    assert_eq!((memory.weights, memory.masters, memory.moments, memory.gradients), (4 * 1576, 0, 8 * 1576, 4 * 1576));
-    assert_eq!(memory.loss, 4 * 16 * 16 + 4 * 16 * 8);
+    assert_eq!((memory.weights, memory.masters, memory.moments), (4 * 1576, 0, 8 * 1576));
+    // In the backward pass of the last layer, after an earlier micro-batch: 3 w F and 2 w C are at work.
+    assert_eq!((memory.activations, memory.loss), (16 * (2 * layer + beside + 3 * 4 * 16 + 2 * 4 * 8), 0));
+    assert_eq!(memory.gradients, 4 * 1576 + 4 * 2 * 16 * 8);
     let selective = sound(&folder, &["model.activation_checkpointing=selective"]);
-    assert_eq!(plan::memory::estimate(&selective).activations, 16 * (2 * (layer - 2 * 4 * 8 - 4 * 16) + others));
-    let recomputed = sound(&folder, &["model.activation_checkpointing=full", "device.precision=bf16"]);
-    let (layer, others) = (4 * 2 * 8 + 8 + 2 * 32 + 8 + 3 * 2 * 16, 3 * 2 * 8 + 4 + 3 * 2 * 16 + 3 * 2 * 8);
-    let memory = plan::memory::estimate(&recomputed);
-    assert_eq!(memory.activations, 16 * (2 * 2 * 8 + layer + others));
-    assert_eq!((memory.masters, plan::memory::checkpoint(&recomputed)), (4 * 1576, 14 * 1576));
+    let selective = plan::memory::estimate(&selective);
+    assert_eq!(memory.activations - selective.activations, 16 * 2 * (2 * 4 * 8 + 4 * 16));
+    // With all rows at once, in the backward pass of the first layer: all other gradients are there.
+    let full = ["model.activation_checkpointing=full", "device.precision=bf16", "batch.micro_sequences=4"];
+    let full = sound(&folder, &full);
+    let memory = plan::memory::estimate(&full);
+    let layer = 4 * 2 * 8 + 8 + 2 * 32 + 8 + 3 * 2 * 16;
+    let beside = 36 + 2 * 2 * 4 + 3 * 2 * 16 + 2 * 2 * 8;
+    assert_eq!((memory.activations, memory.loss), (32 * (layer + beside), 0));
+    assert_eq!((memory.masters, plan::memory::checkpoint(&full)), (4 * 1576, 14 * 1576));
+}
+
+/// The world with a model of 32 layers and 43 million parameters over rows of up to 8192 tokens.
+fn larger_world() -> TempDir {
+    let folder = world();
+    let size = json!({
+        "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 32, "num_attention_heads": 4,
+        "max_position_embeddings": 8192,
+    });
+    model(&folder, "base", size);
+    folder
+}
+
+/// The rows at once and, of the layers, how many recompute selectively and fully.
+fn chosen(plan: &Plan) -> (u64, usize, usize) {
+    let count = |what| plan.model.recompute.iter().filter(|one| **one == what).count();
+    (plan.batch.micro_rows, count(Recompute::Selective), count(Recompute::Full))
+}
+
+#[test]
+fn what_is_left_to_the_planner_is_the_fastest_that_fits() {
+    let folder = larger_world();
+    let with = |memory: &str, more: &[&str]| {
+        let memory = format!("device.memory={memory}");
+        let size = ["data.sequence_length=512", "batch={sequences: 12}", "device.precision=bf16", &memory];
+        sound(&folder, &[&size[..], more].concat())
+    };
+    // Fewer rows before anything is recomputed, selective recomputation where it makes room for more, full last of all.
+    let mut said = String::new();
+    for memory in
+        ["4GB", "3GB", "2500MB", "2GB", "1800MB", "1600MB", "1400MB", "1200MB", "1GB", "900MB", "850MB", "825MB"]
+    {
+        let plan = with(memory, &[]);
+        let (rows, selective, full) = chosen(&plan);
+        let takes = plan::memory::estimate(&plan).total();
+        assert!(takes <= plan.room.budget(), "{memory}: {takes} bytes");
+        writeln!(said, "{memory}: {rows} rows, {selective} selective, {full} full").unwrap();
+    }
+    insta::assert_snapshot!(said);
+    // What is given is kept, and the rest follows.
+    let fixed = with("1600MB", &["batch.micro_sequences=6"]);
+    assert_eq!(fixed.batch.micro_rows, 6);
+    assert!(chosen(&fixed).1 + chosen(&fixed).2 > 0, "{:?}", chosen(&fixed));
+    let (rows, selective, full) = chosen(&with("1600MB", &["model.activation_checkpointing=none"]));
+    assert!((2..6).contains(&rows) && (selective, full) == (0, 0), "{rows} rows");
+    // The recipe that a checkpoint records says what was chosen.
+    assert!(
+        with("2GB", &[]).resolved_recipe().contains(&format!("micro_sequences: {}\n", chosen(&with("2GB", &[])).0))
+    );
+    // What did not fit when it was tried is followed by what takes a tenth less, down to the last resort.
+    let (mut plan, mut tries) = (with("4GB", &[]), 0);
+    while let Some(next) = plan::fit::next(&plan) {
+        let less = plan.memory_with(&next).total();
+        assert!(less < plan::memory::estimate(&plan).total());
+        (plan, tries) = (plan.with(next), tries + 1);
+    }
+    assert!(tries > 5 && plan_fit(&plan) == plan::fit::smallest(&plan), "{tries} tries: {:?}", chosen(&plan));
+}
+
+fn plan_fit(plan: &Plan) -> plan::Fit {
+    plan::Fit { micro_rows: plan.batch.micro_rows, recompute: plan.model.recompute.clone() }
+}
+
+#[test]
+fn what_cannot_fit_is_refused_with_what_would() {
+    let folder = larger_world();
+    let mut said = String::new();
+    let mut case = |title: &str, overrides: &[&str]| {
+        let long = ["data.sequence_length=4096", "batch.sequences=12", "device.precision=bf16"];
+        let refused = resolve(&folder, &[&long[..], overrides].concat(), &cpu()).expect_err(title);
+        writeln!(said, "# {title}\n{refused}\n").unwrap();
+    };
+    let none = "model.activation_checkpointing=none";
+    case("a micro-batch too large", &["batch.micro_sequences=12", none]);
+    case("a micro-batch too large also with all layers recomputed", &["batch.micro_sequences=12", "device.memory=2GB"]);
+    case("layers that keep too much", &["batch.micro_sequences=auto", none, "device.memory=1500MB"]);
+    case("a model too large", &["batch.micro_sequences=auto", "device.memory=300MiB"]);
+    case("no memory", &["device.memory=1"]);
+    insta::assert_snapshot!(said);
 }
 
 #[test]
@@ -279,9 +365,9 @@ fn the_device_is_cuda_where_there_is_one_and_the_resolved_recipe_loads_again() {
     let plan = resolve(&folder, &[], &machine).unwrap();
     assert_eq!((plan.device.compute, plan.notes.device.as_str()), (Compute::Cuda(0), "NVIDIA H100 80GB HBM3, 85.0 GB"));
     assert_eq!(resolve(&folder, &["device.kind=cpu"], &machine).unwrap().device.compute, Compute::Cpu);
-    let again = recipe::parse(&plan.resolved_recipe, Path::new("resolved.yaml"), &[]).unwrap();
+    let again = recipe::parse(&plan.resolved_recipe(), Path::new("resolved.yaml"), &[]).unwrap();
     assert_eq!(again.recipe.tokenizer, Some(folder.path().join("base")));
-    assert_eq!(plan::resolve(&again, &machine).unwrap().resolved_recipe, plan.resolved_recipe);
+    assert_eq!(plan::resolve(&again, &machine).unwrap().resolved_recipe(), plan.resolved_recipe());
     assert!(!folder.path().join("out").exists());
 }
 
@@ -322,7 +408,7 @@ fn every_shipped_recipe_is_planned_with_its_models_configuration() {
     let corpus = folder.path().join("sparse");
     sparse(&corpus);
     assert!(Corpus::open(&corpus).unwrap().tokens() > 40_000_000_000);
-    let machine = Machine { cuda: vec![gpu("NVIDIA H200", 141_000_000_000, (9, 0))], ..cpu() };
+    let machine = Machine { cuda: vec![gpu("NVIDIA B200", 192_000_000_000, (10, 0))], ..cpu() };
     let mut planned = 0;
     for path in crate::recipes() {
         let name = path.file_stem().unwrap().to_str().unwrap();

@@ -446,3 +446,108 @@ fn in_fp8_and_with_moments_in_bf16_a_model_learns_as_in_fp32() {
         assert!((reduced - fp32).abs() < 1e-2 * fp32, "{name} ends at {reduced}, fp32 at {fp32}");
     }
 }
+
+#[test]
+fn rows_at_once_that_were_chosen_are_kept_by_a_run_that_goes_on_where_they_fit() {
+    let folder = workshop();
+    let auto = ["--set", "batch={sequences: 8}", "--set", "model.activation_checkpointing=none"];
+    let run = |output: &str, memory: &str, more: &[&str]| {
+        let (output, memory) = (format!("run.output={output}"), format!("device.memory={memory}"));
+        succeed(&folder, &[&auto[..], &["--set", &output, "--set", &memory], more].concat()).1
+    };
+    run("out", "100MB", &[]);
+    let recorded = fs_err::read_to_string(folder.path().join("out/step-12/recipe.yaml")).unwrap();
+    assert!(recorded.contains("micro_sequences: 8"), "{recorded}");
+    // Where the planner would choose fewer, and those before fit by all the memory there is, they are kept.
+    run("kept", "100MB", &["--stop-at", "5"]);
+    let said = run("kept", "1800kB", &[]);
+    assert!(said.contains("rows computed at once: 8 as so far, instead of 4"), "{said}");
+    assert_same(&folder, "out", "kept");
+    // Where they do not fit, the run goes on with what does.
+    run("fewer", "100MB", &["--stop-at", "5"]);
+    let said = run("fewer", "1MB", &[]);
+    assert!(said.contains("rows computed at once: 2, as the 8 so far do not fit here"), "{said}");
+    let (whole, fewer) = (losses(&folder, "out"), losses(&folder, "fewer"));
+    for (step, record) in &whole {
+        let [whole, fewer] = [record, &fewer[step]].map(|record| record[0].as_f64().unwrap());
+        assert!((whole - fewer).abs() < 1e-6 * whole, "step {step}: {whole} and {fewer}");
+    }
+}
+
+/// Kilobytes of address space that a run takes at most.
+fn address_space(folder: &TempDir) -> u64 {
+    let mut run = Program::new(program("train"));
+    run.current_dir(folder.path()).args(["--recipe", "cpt.yaml", "--set", "run.output=measured"]);
+    let mut run = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut most = 0;
+    while run.try_wait().unwrap().is_none() {
+        let status = fs_err::read_to_string(format!("/proc/{}/status", run.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmPeak:")).unwrap_or_default();
+        most = most.max(line.trim().trim_end_matches(" kB").parse().unwrap_or(0));
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    most
+}
+
+/// A run in so many kilobytes more address space than a small one takes.
+fn confined(folder: &TempDir, kilobytes: u64, arguments: &[&str]) -> (bool, String) {
+    let mut shell = Program::new("sh");
+    let limit = format!("ulimit -v {}; exec \"$@\"", address_space(folder) + kilobytes);
+    shell.current_dir(folder.path()).args(["-c", &limit, "sh"]).arg(program("train"));
+    let run = shell.args(["--recipe", "cpt.yaml"]).args(arguments).output().unwrap();
+    (run.status.success(), String::from_utf8_lossy(&run.stderr).into_owned())
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_was_chosen_and_does_not_fit_is_followed_by_what_takes_less() {
+    let folder = workshop();
+    // About 1.1 GB by estimate, as much as the recipe says there is, and a third of it in truth.
+    let more = ["--set", "batch={sequences: 8192}", "--set", "device.memory=2GB", "--stop-at", "1"];
+    let (succeeded, said) = confined(&folder, 700_000, &more);
+    assert!(
+        said.contains("out of memory with 8192 rows at once, all kept (1.11 GB by estimate): trying 4096"),
+        "{said}"
+    );
+    assert!(succeeded && said.contains("saved out/step-1"), "{said}");
+    let recorded = fs_err::read_to_string(folder.path().join("out/step-1/recipe.yaml")).unwrap();
+    assert!(recorded.contains("micro_sequences: ") && !recorded.contains("micro_sequences: 8192"), "{recorded}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_that_runs_out_in_a_step_costs_no_step_and_says_what_would_take_less() {
+    let folder = workshop();
+    let steps = ["--set", "checkpoint.every=100", "--set", "stages.0.steps=1000"];
+    succeed(&folder, &[&steps[..], &["--stop-at", "3"]].concat());
+    let fixed = ["--set", "batch={sequences: 8192, micro_sequences: 8192}", "--set", "device.memory=4GB"];
+    let (succeeded, said) = confined(&folder, 400_000, &[&steps[..], &fixed].concat());
+    assert!(!succeeded, "{said}");
+    let error = said.split_once("error: ").map(|(_, error)| error).unwrap_or_else(|| panic!("{said}"));
+    assert!(error.starts_with("step 4; the same command goes on from out/step-3: out of memory: "), "{error}");
+    for part in [
+        "planned: 1.11 GB, with batch.micro_sequences 8192 and activations all kept; there are 4.00 GB",
+        "less is taken by batch.micro_sequences=4096: 624 MB",
+        "less is taken by model.activation_checkpointing=full: ",
+    ] {
+        assert!(error.contains(part), "no {part} in:\n{error}");
+    }
+    assert!(error.lines().count() < 8 && !error.contains("panicked"), "{error}");
+}
+
+#[test]
+fn memory_on_gpus_grows_unless_the_environment_has_settings_of_its_own() {
+    let folder = workshop();
+    let said = |settings: Option<&str>| {
+        let mut run = train(&folder);
+        run.env_remove("PYTORCH_ALLOC_CONF").env_remove("PYTORCH_CUDA_ALLOC_CONF").env("HEPHAESTUS_LOG", "debug");
+        if let Some(settings) = settings {
+            run.env("PYTORCH_CUDA_ALLOC_CONF", settings);
+        }
+        let run = run.args(["--stop-at", "0", "--set", "validation.at_start=false"]).assert().success();
+        String::from_utf8(run.get_output().stderr.clone()).unwrap()
+    };
+    let (without, with) = (said(None), said(Some("garbage_collection_threshold:0.8")));
+    let line = |text: &str| text.lines().find(|line| line.contains("segments on GPUs")).unwrap_or_default().to_owned();
+    assert!(line(&without).contains("true") && line(&with).contains("false"), "{without}\n{with}");
+}

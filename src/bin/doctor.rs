@@ -4,7 +4,8 @@ use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use hephaestus::{doctor, trace, train};
+use hephaestus::train::refusal;
+use hephaestus::{doctor, trace};
 use tch::{Cuda, Device};
 
 /// Check a machine: its libraries and devices, every fused function against its definition and against the speed of memory,
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match train::caught(|| Ok(doctor::examine(device, &mut io::stdout())?)) {
+    match refusal::caught(|| Ok(doctor::examine(device, &mut io::stdout())?)) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(bad) => {
             eprintln!("{bad} findings are bad");

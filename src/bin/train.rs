@@ -81,7 +81,7 @@ fn train(cli: &Cli) -> anyhow::Result<ExitCode> {
         profile: cli.profile.clone(),
     };
     let _ranges = cli.nvtx.then(ffi::Ranges::begin).transpose()?;
-    match train::caught(|| train::run(&plan, &options, &stop))? {
+    match train::run(&plan, &options, &stop)? {
         Outcome::Finished(checkpoint) => {
             writeln!(out, "finished: {}", checkpoint.display())?;
             Ok(ExitCode::SUCCESS)

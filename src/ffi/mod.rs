@@ -1,11 +1,13 @@
 //! The boundary to `native/`: safe functions over its C ones. The only `unsafe` besides memory maps.
 //!
-//! `machine` says what the program runs on, `functions` are parts of a model, differentiable, `lists` go over every
-//! parameter at once, `streams` copies and repeats on a GPU, `profile` records what they do.
+//! `machine` says what the program runs on, `memory` what tensors take there, `functions` are parts of a model,
+//! differentiable, `lists` go over every parameter at once, `streams` copies and repeats on a GPU, `profile` records what
+//! they do.
 
 mod functions;
 mod lists;
 mod machine;
+mod memory;
 mod profile;
 mod streams;
 
@@ -17,6 +19,7 @@ use tch::{TchError, Tensor};
 pub use functions::*;
 pub use lists::*;
 pub use machine::*;
+pub use memory::*;
 pub use profile::*;
 pub use streams::*;
 

@@ -51,8 +51,13 @@ impl Decoder {
     /// The same decoder with what each layer recomputes, from the first on.
     #[must_use]
     pub fn with_recompute(mut self, layers: &[Recompute]) -> Self {
-        self.recompute.iter_mut().zip(layers).for_each(|(mine, recompute)| *mine = *recompute);
+        self.set_recompute(layers);
         self
+    }
+
+    /// Sets what each layer recomputes, from the first on.
+    pub fn set_recompute(&mut self, layers: &[Recompute]) {
+        self.recompute.iter_mut().zip(layers).for_each(|(mine, recompute)| *mine = *recompute);
     }
 
     /// The same decoder with attention on a GPU computed by `backend`.

@@ -90,7 +90,7 @@ impl AdamW {
             Some(clip) => ((&norm + 1e-6) / clip).f_clamp_min(1.0)?,
             None => norm.f_ones_like()?,
         };
-        self.step = &self.step + 1.0 - &skipped;
+        let updates = &self.step + 1.0 - &skipped;
         let lr = norm.f_full_like(lr)?;
         let parameters = self.states.iter().zip(gradients).map(|(state, gradient)| AdamWParameter {
             gradient,
@@ -100,9 +100,11 @@ impl AdamW {
             weight: state.weight.as_ref(),
             decays: state.decays,
         });
-        let scalars = AdamWScalars { lr: &lr, step: &self.step, divisor: &divisor, skipped: &skipped };
+        let scalars = AdamWScalars { lr: &lr, step: &updates, divisor: &divisor, skipped: &skipped };
         let numbers = AdamWNumbers { beta1, beta2, eps, weight_decay };
         ffi::adamw_step(&parameters.collect::<Vec<_>>(), numbers, scalars)?;
+        // Not before: an update that libtorch refuses has changed nothing.
+        self.step = updates;
         Ok(Update { norm, skipped })
     }
 

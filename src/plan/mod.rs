@@ -3,11 +3,13 @@
 //! Every value here is final: nothing later has defaults. Whatever can be refused is refused while the plan is made,
 //! before any tensor exists. Free of libtorch.
 //!
-//! [`resolve`](mod@resolve) makes a plan, [`show`](mod@show) prints it, [`memory`] estimates what it takes.
+//! [`resolve`](mod@resolve) makes a plan, [`show`](mod@show) prints it, [`memory`] estimates what it takes, [`fit`] chooses what
+//! the recipe leaves open so that it fits.
 
 mod data;
 mod epochs;
 mod findings;
+pub mod fit;
 pub mod machine;
 pub mod memory;
 mod model;
@@ -17,6 +19,7 @@ mod stages;
 
 use std::path::PathBuf;
 
+pub use fit::{Fit, Room};
 pub use machine::{Gpu, Machine};
 pub use resolve::{PlanError, resolve};
 pub use show::show;
@@ -24,8 +27,9 @@ pub use show::show;
 use crate::corpus::source::Packing;
 use crate::model::config::{ModelConfig, Recompute};
 use crate::optim::schedule::Schedule;
-use crate::recipe::quantity::Interval;
+use crate::recipe::quantity::{Count, Interval, Rows};
 use crate::recipe::sections::Optimizer;
+use crate::recipe::{Recipe, to_yaml};
 
 /// Everything a run does, decided.
 #[derive(Clone, Debug)]
@@ -56,8 +60,10 @@ pub struct Plan {
     pub logging: LoggingPlan,
     /// Where to compute.
     pub device: DevicePlan,
-    /// The recipe with every default filled in, as YAML; stored in checkpoints.
-    pub resolved_recipe: String,
+    /// What was left to the planner, and the memory it had.
+    pub room: Room,
+    /// The recipe with every default filled in.
+    pub resolved: Recipe,
     /// What the shown plan says besides; nothing depends on it.
     pub notes: Notes,
 }
@@ -67,8 +73,6 @@ pub struct Plan {
 pub struct Notes {
     /// The device by name, with its memory.
     pub device: String,
-    /// Bytes of memory of the device.
-    pub memory: u64,
     /// By stage and source: the share of rows that the recipe asks for, before `max_epochs` caps.
     pub asked: Vec<Vec<f64>>,
     /// By stage and source: whether `max_epochs` cut the share.
@@ -84,8 +88,8 @@ pub struct ModelPlan {
     pub config: ModelConfig,
     /// Its weights.
     pub weights: Weights,
-    /// What the backward pass of a layer computes again.
-    pub recompute: Recompute,
+    /// What the backward pass computes again, of each layer from the first on.
+    pub recompute: Vec<Recompute>,
 }
 
 /// Where a run's first weights come from.
@@ -222,6 +226,14 @@ pub struct DevicePlan {
 }
 
 impl Plan {
+    /// The recipe with every default filled in and the micro-batch as it is, as YAML; stored in checkpoints.
+    #[must_use]
+    pub fn resolved_recipe(&self) -> String {
+        let mut recipe = self.resolved.clone();
+        recipe.batch.micro_sequences = Rows::Count(Count(self.batch.micro_rows));
+        to_yaml(&recipe)
+    }
+
     /// Optimizer steps of all stages.
     #[must_use]
     pub fn steps(&self) -> u64 {

@@ -72,11 +72,13 @@ pub(super) fn model(recipe: &Recipe, findings: &mut Findings) -> Option<ModelPla
         weights = Weights::WithOptimizer(path.clone());
     }
     let recompute = match recipe.model.activation_checkpointing {
-        ActivationCheckpointing::None => Recompute::None,
+        // To be chosen when all else is known.
+        ActivationCheckpointing::Auto | ActivationCheckpointing::None => Recompute::None,
         ActivationCheckpointing::Selective => Recompute::Selective,
         ActivationCheckpointing::Full => Recompute::Full,
     };
-    Some(ModelPlan { config: config?, weights, recompute })
+    let config = config?;
+    Some(ModelPlan { recompute: vec![recompute; config.layers], config, weights })
 }
 
 /// The tokenizer, if it loads and the model has a row for each of its tokens.

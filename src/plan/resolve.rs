@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use super::findings::Findings;
 use super::machine::FP8;
 use super::{
-    Arithmetic, BatchPlan, CheckpointPlan, Compute, DevicePlan, LoggingPlan, Machine, Notes, Plan, ValidationPlan,
-    data, model, stages,
+    Arithmetic, BatchPlan, CheckpointPlan, Compute, DevicePlan, LoggingPlan, Machine, Notes, Plan, Room,
+    ValidationPlan, data, fit, model, stages,
 };
 use crate::figures::size;
 use crate::recipe::problem::Problems;
-use crate::recipe::sections::{DeviceKind, Precision};
-use crate::recipe::{Loaded, Recipe, to_yaml};
+use crate::recipe::quantity::Rows;
+use crate::recipe::sections::{ActivationCheckpointing, DeviceKind, Precision};
+use crate::recipe::{Loaded, Recipe};
 
 /// Everything that stands against a plan.
 pub type PlanError = Problems;
@@ -44,7 +45,7 @@ pub fn resolve(loaded: &Loaded, machine: &Machine) -> Result<Plan, PlanError> {
     let mut resolved = recipe.clone();
     resolved.run.output = Some(output.clone());
     resolved.tokenizer = Some(vocabulary.folder.clone());
-    Ok(Plan {
+    let plan = Plan {
         name: recipe.run.name.clone(),
         output,
         seed: recipe.run.seed,
@@ -66,9 +67,24 @@ pub fn resolve(loaded: &Loaded, machine: &Machine) -> Result<Plan, PlanError> {
         },
         logging: LoggingPlan { every: recipe.logging.every, tensorboard: recipe.logging.tensorboard },
         device,
-        resolved_recipe: to_yaml(&resolved),
-        notes: Notes { device: name, memory, asked: staged.asked, capped: staged.capped, remarks: findings.remarks },
-    })
+        room: room(recipe, device.compute, memory),
+        resolved,
+        notes: Notes { device: name, asked: staged.asked, capped: staged.capped, remarks: Vec::new() },
+    };
+    let mut plan = fit::settle(plan, &mut findings);
+    plan.notes.remarks = findings.remarks;
+    if findings.problems.is_empty() { Ok(plan) } else { Err(Problems::new(findings.problems)) }
+}
+
+/// What the recipe leaves open. On a CPU half of the machine's memory is left to the system, other programs and the corpora,
+/// which are mapped into it.
+fn room(recipe: &Recipe, compute: Compute, there: u64) -> Room {
+    let there = if compute == Compute::Cpu { there / 2 } else { there };
+    Room {
+        rows: recipe.batch.micro_sequences == Rows::Auto,
+        layers: recipe.model.activation_checkpointing == ActivationCheckpointing::Auto,
+        memory: recipe.device.memory.map_or(there, |bytes| bytes.0),
+    }
 }
 
 fn device(recipe: &Recipe, machine: &Machine, findings: &mut Findings) -> DevicePlan {
@@ -118,13 +134,17 @@ fn fp8(compute: Compute, machine: &Machine, findings: &mut Findings) {
     }
 }
 
-/// The batch; that it divides is the recipe's own rule.
+/// The batch; that it divides is the recipe's own rule. A micro-batch of its own choice is chosen when all else is known.
 fn batch(recipe: &Recipe) -> BatchPlan {
     let rows = match (recipe.batch.tokens, recipe.batch.sequences) {
         (Some(tokens), _) => tokens.0 / recipe.data.sequence_length.0.max(1),
         (None, sequences) => sequences.map_or(1, |sequences| sequences.0),
     };
-    BatchPlan { rows, micro_rows: recipe.batch.micro_sequences.0 }
+    let micro_rows = match recipe.batch.micro_sequences {
+        Rows::Auto => 1,
+        Rows::Count(rows) => rows.0,
+    };
+    BatchPlan { rows, micro_rows }
 }
 
 /// The output folder, if a file can be written there or in the nearest folder above that exists.

@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 
 use super::memory::{checkpoint, estimate};
-use super::{Arithmetic, DataPlan, Plan, StagePlan, Weights};
+use super::{Arithmetic, DataPlan, Plan, Room, StagePlan, Weights, fit};
 use crate::corpus::source::Packing;
 use crate::figures::{size, thousands};
 use crate::hf::names;
-use crate::model::config::{Family, ModelConfig, Recompute};
+use crate::model::config::{Family, ModelConfig};
 use crate::optim::schedule::{Decay, Settings, Shape};
 use crate::recipe::quantity::Interval;
 
@@ -98,13 +98,8 @@ fn model(page: &mut Page, plan: &Plan) {
 
 fn memory(page: &mut Page, plan: &Plan) {
     let memory = estimate(plan);
-    let recomputed = match plan.model.recompute {
-        Recompute::None => "all kept",
-        Recompute::Selective => "norms recomputed",
-        Recompute::Full => "layers recomputed",
-    };
-    let activations = format!("activations, {recomputed}");
-    let mut table = Table::new(&["memory", "estimate"]);
+    let activations = format!("activations, {}", fit::words(&plan.model.recompute));
+    let mut table = Table::new(&["memory", "at most"]);
     for (what, bytes) in [
         ("weights", memory.weights),
         ("fp32 master weights", memory.masters),
@@ -119,11 +114,19 @@ fn memory(page: &mut Page, plan: &Plan) {
         }
     }
     page.table(&table);
-    if plan.notes.memory > 0 {
-        let share = 100.0 * memory.total() as f64 / plan.notes.memory as f64;
-        let advice = if share > 100.0 { ": it will not fit" } else { "" };
+    let Room { rows, layers, memory: there } = plan.room;
+    if there > 0 {
+        let share = 100.0 * memory.total() as f64 / there as f64;
         let share = if share < 1.0 { "under 1 %".to_owned() } else { format!("{share:.0} %") };
-        page.line("", &format!("{share} of the {} there are{advice}", size(plan.notes.memory)));
+        page.line("", &format!("by estimate; {share} of the {} there are", size(there)));
+        let what = match (rows, layers) {
+            (true, true) => "rows at once and recomputation",
+            (true, false) => "rows at once",
+            (false, true) => "recomputation",
+            (false, false) => return,
+        };
+        let budget = size(plan.room.budget());
+        page.line("", &format!("chosen: {what}, the fastest that fit into {budget}; the rest is a reserve"));
     }
 }
 

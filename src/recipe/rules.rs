@@ -3,6 +3,7 @@
 use hephaestus_core::settings::or;
 
 use super::problem::{Positions, Problem, nearest};
+use super::quantity::{Count, Rows};
 use super::sections::{Recipe, Schedule, ScheduleKind, Stage, Start};
 
 /// Every rule that is broken.
@@ -11,6 +12,7 @@ pub(super) fn broken(recipe: &Recipe, positions: &Positions) -> Vec<Problem> {
     rules.run_and_model();
     rules.data();
     rules.batch();
+    rules.device();
     rules.stages();
     rules.problems
 }
@@ -43,6 +45,15 @@ impl Rules<'_> {
         if model.from.is_none() && self.recipe.tokenizer.is_none() {
             let message = "missing: a model made from model.config brings no tokenizer, give the folder of one";
             self.complain("tokenizer", message);
+        }
+    }
+
+    fn device(&mut self) {
+        if self.recipe.device.memory.is_some_and(|memory| memory.0 == 0) {
+            self.complain(
+                "device.memory",
+                "is 0: give the bytes that the run may take, such as 70GiB, or leave it out",
+            );
         }
     }
 
@@ -87,10 +98,11 @@ impl Rules<'_> {
             (Some(tokens), _) => ("batch.tokens", tokens.0 / length),
             (None, sequences) => ("batch.sequences", sequences.map_or(0, |sequences| sequences.0)),
         };
-        let micro = batch.micro_sequences.0;
         if rows == 0 {
-            self.complain(key, "is 0: a step has one sequence at least");
-        } else if micro == 0 {
+            return self.complain(key, "is 0: a step has one sequence at least");
+        }
+        let Rows::Count(Count(micro)) = batch.micro_sequences else { return };
+        if micro == 0 {
             self.complain("batch.micro_sequences", "is 0: at least one sequence is computed at once");
         } else if !rows.is_multiple_of(micro) {
             let fits = (1..=micro.min(rows)).rev().find(|fits| rows.is_multiple_of(*fits)).unwrap_or(1);

@@ -9,7 +9,7 @@ use hephaestus_core::corpus::source::Packing;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::quantity::{Count, Interval, Part, Share};
+use super::quantity::{Bytes, Count, Interval, Part, Rows, Share};
 
 /// A training run: what is trained, on what, how, and where to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -76,7 +76,7 @@ pub struct Model {
     /// Take the optimizer's moments from the checkpoint in `from` too: the schedule and the data begin anew.
     #[serde(default)]
     pub keep_optimizer: bool,
-    /// What the backward pass computes again instead of keeping it.
+    /// What the backward pass computes again instead of keeping it; losses and gradients are the same.
     #[serde(default)]
     pub activation_checkpointing: ActivationCheckpointing,
 }
@@ -85,8 +85,10 @@ pub struct Model {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ActivationCheckpointing {
-    /// Nothing: fastest, most memory.
+    /// Layer by layer the cheapest of the others with which a step fits into `device.memory`.
     #[default]
+    Auto,
+    /// Nothing: fastest, most memory.
     None,
     /// Norms and the product inside the MLP: about a third less memory for next to no time.
     Selective,
@@ -140,8 +142,10 @@ pub struct Batch {
     /// Rows a step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequences: Option<Count>,
-    /// Rows computed at once; gradients accumulate over the others.
-    pub micro_sequences: Count,
+    /// Rows computed at once, a divisor of the rows of a step; gradients accumulate over the others. It changes speed, memory
+    /// and rounding.
+    #[serde(default)]
+    pub micro_sequences: Rows,
 }
 
 /// One stage: a mixture and a learning-rate schedule for so many `tokens` or `steps`.
@@ -328,6 +332,10 @@ pub struct Device {
     /// Record micro-batches as CUDA graphs, for small models, whose time goes into launching. Not with fp32; no effect on the
     /// CPU.
     pub cuda_graphs: bool,
+    /// Memory that a run may take on the device, of which a reserve stays free; all that a GPU has, or half of what a machine
+    /// has for its CPU, where it is not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Bytes>,
     /// CPU threads; one a core where it is not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 4096))]
@@ -398,7 +406,7 @@ impl Default for Logging {
 
 impl Default for Device {
     fn default() -> Self {
-        Self { kind: DeviceKind::Auto, precision: Precision::Auto, cuda_graphs: false, threads: None }
+        Self { kind: DeviceKind::Auto, precision: Precision::Auto, cuda_graphs: false, memory: None, threads: None }
     }
 }
 

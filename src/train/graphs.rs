@@ -11,11 +11,10 @@ use tch::{Device, TchError, Tensor};
 use super::step::Micro;
 use crate::ffi::Graph;
 use crate::model::batch::TokenBatch;
+use crate::plan::memory::GRAPHS;
 
 /// Batches of a shape that are computed plainly first: libraries set themselves up in them, which cannot be recorded.
 const PLAIN: u32 = 2;
-/// Shapes that are recorded; each has gradients of its own. Any more are computed plainly.
-const MOST: usize = 6;
 
 /// What was recorded so far.
 #[derive(Debug, Default)]
@@ -41,9 +40,9 @@ impl Graphs {
         &mut self,
         batch: &TokenBatch,
         scale: &Tensor,
-        compute: impl FnOnce(&TokenBatch, &Tensor) -> Result<Micro, TchError>,
+        compute: impl FnOnce(&TokenBatch, &Tensor) -> Micro,
     ) -> Result<Micro, TchError> {
-        let Device::Cuda(index) = scale.device() else { return compute(batch, scale) };
+        let Device::Cuda(index) = scale.device() else { return Ok(compute(batch, scale)) };
         let shape = batch.shape();
         if let Some(recorded) = self.recorded.get_mut(&shape) {
             recorded.batch.fill(batch)?;
@@ -53,12 +52,11 @@ impl Graphs {
         }
         let seen = self.seen.entry(shape).or_default();
         *seen += 1;
-        if *seen <= PLAIN || self.recorded.len() == MOST {
-            return compute(batch, scale);
+        if *seen <= PLAIN || self.recorded.len() as u64 == GRAPHS {
+            return Ok(compute(batch, scale));
         }
         let (batch, scale) = (batch.to_record()?, scale.f_detach_copy()?);
         let (graph, micro) = Graph::record(index, || compute(&batch, &scale))?;
-        let micro = micro?;
         graph.replay()?;
         tracing::debug!(?shape, "a micro-batch was recorded as a CUDA graph");
         let again = micro.shallow_clone();

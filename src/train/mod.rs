@@ -3,29 +3,31 @@
 //! [`run`] is the whole of it. [`start`] is how a run begins or goes on, [`data`] its corpora and place in them, [`step`]
 //! one update, [`graphs`] what of it a GPU repeats, [`interval`] what is told between two log lines, [`validation`] the
 //! losses on held-out documents, [`save`] when and how checkpoints are written, [`stop`] what Ctrl-C does,
-//! [`mod@profile`] where the time of some steps went.
+//! [`mod@profile`] where the time of some steps went, [`fitting`] that a step fits into memory, [`refusal`] what is said
+//! when libtorch refuses.
 
 pub mod data;
+pub mod fitting;
 pub mod graphs;
 pub mod interval;
 pub mod profile;
+pub mod refusal;
 pub mod save;
 pub mod start;
 pub mod step;
 pub mod stop;
 pub mod validation;
 
-use std::any::Any;
 use std::io::IsTerminal as _;
-use std::panic;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 
 use self::data::Data;
 use self::interval::Interval;
 use self::profile::Profile;
+use self::refusal::OutOfMemory;
 use self::save::Saver;
 use self::start::Resume;
 use self::step::Engine;
@@ -33,10 +35,11 @@ use self::stop::Stop;
 use crate::checkpoint::{State, retention};
 use crate::corpus::loader::Position;
 use crate::ffi;
+use crate::figures::size;
 use crate::metrics::reporter::{Reporter, Settings};
 use crate::metrics::table;
 use crate::metrics::{Validation, curves, jsonl};
-use crate::plan::{Compute, Plan};
+use crate::plan::{Compute, Plan, memory};
 use crate::progress;
 
 /// What a user asks for besides the plan.
@@ -67,7 +70,14 @@ pub enum Outcome {
 /// Inputs that cannot be read, a checkpoint that does not fit, a disk that refuses, more memory than there is, or losses
 /// that are not finite several steps in a row. Checkpoints already written stay.
 pub fn run(plan: &Plan, options: &Options, stop: &Stop) -> anyhow::Result<Outcome> {
+    // What is left to the planner may turn out otherwise while it is tried.
+    let mut plan = plan.clone();
+    refusal::caught(|| carry_out(&mut plan, options, stop)).map_err(|error| refusal::advised(error, &plan))
+}
+
+fn carry_out(plan: &mut Plan, options: &Options, stop: &Stop) -> anyhow::Result<Outcome> {
     ffi::keep_freed_memory();
+    tracing::debug!(growing = ffi::grow_segments(), "memory segments on GPUs");
     let data = Data::open(plan)?;
     save::check_room(plan)?;
     fs_err::create_dir_all(&plan.output)?;
@@ -96,9 +106,14 @@ pub fn run(plan: &Plan, options: &Options, stop: &Stop) -> anyhow::Result<Outcom
     if let Some(threads) = plan.device.threads {
         tch::set_num_threads(i32::try_from(threads).context("device.threads")?);
     }
+    if let Some(line) = checkpoint.as_deref().and_then(|folder| fitting::as_before(plan, folder)) {
+        reporter.note(&line);
+    }
     let loading = reporter.spin("loading the model", 0);
-    let engine = start::engine(plan, checkpoint.as_deref())?;
+    let mut engine = start::engine(plan, checkpoint.as_deref())?;
     drop(loading);
+    fitting::rehearse(plan, &mut engine, &mut reporter)?;
+    let plan = &*plan;
     let saver = Saver::new(plan, checkpoint.clone(), position.step);
     let run = Run { plan, data, engine, reporter, saver, position, tokens: 0, skipped: 0 };
     run.finish(state, options, stop)
@@ -146,8 +161,14 @@ impl Run<'_> {
             }
             let sources = plan.data.sources.len();
             profile.before(self.position.step + 1)?;
-            let done = self.engine.step(&batch.micro, batch.trained, rate, sources, || stop.asked());
-            let Some(step) = done.map_err(|error| explained(&error.to_string()))? else { break };
+            let done = refusal::attempt(|| {
+                Ok(self.engine.step(&batch.micro, batch.trained, rate, sources, || stop.asked())?)
+            });
+            let step = match done {
+                Ok(Some(step)) => step,
+                Ok(None) => break,
+                Err(error) => return Err(self.broken_off(error, &mut interval)),
+            };
             self.position.clone_from(&batch.position);
             loader.recycle(batch);
             self.tokens += plan.tokens_a_step();
@@ -189,11 +210,33 @@ impl Run<'_> {
         if let [before, .., after] = told.as_slice() {
             self.reporter.note(&table::before_and_after(before, after));
         }
+        if let Some(used) = start::peak_memory(plan) {
+            let planned = size(memory::estimate(plan).total());
+            self.reporter.note(&format!("memory: {planned} planned, {} used at most", size(used)));
+        }
         let finished = self.rate().is_none();
         self.reporter.close()?;
         curves::draw(&plan.output, &plan.name, &told)?;
         let Some(newest) = self.saver.newest().map(PathBuf::from) else { bail!("nothing was saved") };
         Ok(if finished { Outcome::Finished(newest) } else { Outcome::Stopped(newest) })
+    }
+
+    /// What ends a run in the middle of a step. A step that finds no memory has changed nothing: those before it are saved.
+    fn broken_off(&mut self, error: anyhow::Error, interval: &mut Interval) -> anyhow::Error {
+        if !error.is::<OutOfMemory>() {
+            return error;
+        }
+        let made = self.position.step;
+        let freed = self.engine.forget();
+        ffi::empty_cache();
+        if freed.is_ok()
+            && made > self.saver.saved_step()
+            && let Err(error) = self.save(interval)
+        {
+            self.reporter.note(&format!("the steps since the last checkpoint could not be saved: {error:#}"));
+        }
+        let goes_on = self.saver.newest().map(|newest| format!("; the same command goes on from {}", newest.display()));
+        error.context(format!("step {}{}", made + 1, goes_on.unwrap_or_default()))
     }
 
     /// The stage of the next step and its learning rate; `None` after the last one.
@@ -229,53 +272,4 @@ impl Run<'_> {
         };
         self.saver.save(&self.engine, &state, &mut self.reporter)
     }
-}
-
-/// What libtorch refused, with what to do about it where that is known.
-fn explained(text: &str) -> anyhow::Error {
-    let error = anyhow!("libtorch: {}", text.lines().next().unwrap_or(text));
-    let says = |words: &[&str]| words.iter().any(|words| text.contains(words));
-    if says(&["out of memory", "can't allocate memory", "not enough memory"]) {
-        let advice = "lower batch.micro_sequences, or set model.activation_checkpointing to selective or full";
-        return error.context(format!("more memory than the device has: {advice}"));
-    }
-    if says(&["capturing", "stream capture", "CUDA graph"]) {
-        return error.context("a micro-batch could not be recorded as a CUDA graph: set device.cuda_graphs to false");
-    }
-    if says(&["index out of range", "device-side assert"]) {
-        let advice = "check each with `hephaestus-forge verify PREFIX --tokenizer FOLDER`";
-        return error.context(format!("a corpus may hold token ids beyond the model's vocabulary: {advice}"));
-    }
-    error
-}
-
-/// Turns what libtorch throws inside the model, which tch makes a panic of, into an error.
-///
-/// # Errors
-/// That, or the body's own.
-pub fn caught<T>(body: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
-    let default = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
-        if thrown(info.payload()).is_none() {
-            default(info);
-        }
-    }));
-    let result = panic::catch_unwind(panic::AssertUnwindSafe(body));
-    let _ = panic::take_hook();
-    match result {
-        Ok(result) => result,
-        Err(payload) => match thrown(payload.as_ref()) {
-            Some(error) => Err(error),
-            None => panic::resume_unwind(payload),
-        },
-    }
-}
-
-/// The error in the payload of a panic, where it is one that libtorch threw: tch's plain operations, of which models are
-/// written, panic with it.
-#[must_use]
-fn thrown(payload: &(dyn Any + Send)) -> Option<anyhow::Error> {
-    let text = payload.downcast_ref::<String>()?;
-    let (_, thrown) = text.split_once("Torch(\"")?;
-    Some(explained(&thrown.replace("\\n", "\n")))
 }

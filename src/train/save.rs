@@ -62,7 +62,7 @@ impl<'a> Saver<'a> {
             optimizer: &engine.optimizer,
             state,
             tokenizer: &self.plan.tokenizer,
-            recipe: &self.plan.resolved_recipe,
+            recipe: &self.plan.resolved_recipe(),
         };
         let saving = reporter.spin("saving", 0);
         let folder = save::save(&self.plan.output, &contents).map_err(|error| {

@@ -12,6 +12,7 @@ use crate::ffi;
 use crate::hf;
 use crate::metrics::throughput;
 use crate::model::attention;
+use crate::model::config::Recompute;
 use crate::model::decoder::Decoder;
 use crate::model::parameters::Parameters;
 use crate::optim::adamw::{AdamW, Settings};
@@ -145,7 +146,8 @@ pub fn engine(plan: &Plan, checkpoint: Option<&Path>) -> anyhow::Result<Engine> 
         })?;
     }
     let attention = attention::fastest(config, device, plan.data.sequence_length as i64)?;
-    let decoder = Decoder::new(config, &parameters, plan.model.recompute)?
+    let decoder = Decoder::new(config, &parameters, Recompute::None)?
+        .with_recompute(&plan.model.recompute)
         .with_attention(attention)
         .with_fp8(plan.device.arithmetic == Arithmetic::Fp8);
     let engine = Engine::new(parameters, decoder, optimizer, plan.optimizer.z_loss);

@@ -96,16 +96,17 @@ impl Engine {
         let mut gradients = Vec::new();
         for (at, batch) in micro.iter().enumerate() {
             if stopped() {
-                ffi::forget_gradients(self.parameters.tensors())?;
+                self.forget()?;
                 return Ok(None);
             }
             let tokens = TokenBatch::to_device(batch, device)?;
             let found = self.micro(&tokens, &scale)?;
             loss += &found.sum;
             add_by_source(&mut by_source, &found.nll, &tokens, batch)?;
-            gradients = found.gradients;
             if summed {
-                self.sum_gradients(&gradients, at == 0)?;
+                self.sum_gradients(&found.gradients, at == 0)?;
+            } else {
+                gradients = found.gradients;
             }
         }
         let gradients = if summed { &self.sums } else { &gradients };
@@ -116,14 +117,15 @@ impl Engine {
 
     /// Forward and backward of one micro-batch; its gradients are added to those that parameters have.
     fn micro(&mut self, tokens: &TokenBatch, scale: &Tensor) -> Result<Micro, TchError> {
+        let Self { parameters, decoder, z_loss, graphs, .. } = self;
         let compute = |tokens: &TokenBatch, scale: &Tensor| {
-            let LossOutput { sum, nll } = self.decoder.loss_and_backward(tokens, self.z_loss, scale);
-            let gradients = self.parameters.tensors().iter().map(Tensor::grad).collect();
-            Ok(Micro { sum: sum.detach(), nll, gradients })
+            let LossOutput { sum, nll } = decoder.loss_and_backward(tokens, *z_loss, scale);
+            let gradients = parameters.tensors().iter().map(Tensor::grad).collect();
+            Micro { sum: sum.detach(), nll, gradients }
         };
-        match &mut self.graphs {
+        match graphs {
             Some(graphs) => graphs.run(tokens, scale, compute),
-            None => compute(tokens, scale),
+            None => Ok(compute(tokens, scale)),
         }
     }
 
@@ -138,6 +140,32 @@ impl Engine {
         let mut by_source = Tensor::f_zeros([sources as i64, 2], (Kind::Float, device))?;
         add_by_source(&mut by_source, &found.nll, &tokens, batch)?;
         Ok(by_source)
+    }
+
+    /// Forward and backward of `batch` as a step does them, with their sums where it has `several` micro-batches, and nothing
+    /// else: afterwards everything is as it was.
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses, such as more memory than there is.
+    pub fn rehearse(&mut self, batch: &Batch, several: bool) -> Result<(), TchError> {
+        let device = self.parameters.device();
+        let scale = Tensor::f_ones([0_i64; 0], (Kind::Float, device))?;
+        for at in 0..if several { 2 } else { 1 } {
+            let found = self.micro(&TokenBatch::to_device(batch, device)?, &scale)?;
+            if several && self.parameters.kind() != Kind::Float {
+                self.sum_gradients(&found.gradients, at == 0)?;
+            }
+        }
+        self.forget()
+    }
+
+    /// Forgets the gradients of a step that was not finished.
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses.
+    pub fn forget(&mut self) -> Result<(), TchError> {
+        self.sums.clear();
+        ffi::forget_gradients(self.parameters.tensors())
     }
 
     /// Adds a micro-batch's gradients to the fp32 sums.

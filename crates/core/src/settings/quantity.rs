@@ -8,6 +8,20 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Count(pub u64);
 
+/// Rows computed at once: as many as fit, or a count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rows {
+    /// As many as fit.
+    #[default]
+    Auto,
+    /// So many.
+    Count(Count),
+}
+
+/// Bytes of memory: `70GiB`, `80GB`, `1.5TiB` or a whole number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bytes(pub u64);
+
 /// A share of a whole from 0 to 1: `0.01` or `1%`.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub struct Share(pub f64);
@@ -68,6 +82,48 @@ impl FromStr for Count {
         Ok(Self(count))
     }
 }
+
+impl FromStr for Rows {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        text.parse().map(Self::Count).map_err(|_| format!("`{text}` is neither auto nor a whole number such as 4"))
+    }
+}
+
+impl FromStr for Bytes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is not a size: write bytes with their unit, such as 70GiB or 80GB");
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit = &text[digits.len()..];
+        let digits = digits.trim_end().replace('_', "");
+        if let (Ok(bytes), "") = (digits.parse(), unit) {
+            return Ok(Self(bytes));
+        }
+        let (_, bytes) = UNITS.into_iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
+        let number: f64 = digits.parse().map_err(|_| wrong())?;
+        let all = number * bytes as f64;
+        // Beyond 2^53 a floating-point number no longer counts single bytes; no machine has as many.
+        if (0.0..9e15).contains(&all) { Ok(Self(all.round() as u64)) } else { Err(wrong()) }
+    }
+}
+
+/// Units of memory, the largest first.
+const UNITS: [(&str, u64); 8] = [
+    ("TiB", 1 << 40),
+    ("TB", 1_000_000_000_000),
+    ("GiB", 1 << 30),
+    ("GB", 1_000_000_000),
+    ("MiB", 1 << 20),
+    ("MB", 1_000_000),
+    ("KiB", 1 << 10),
+    ("kB", 1_000),
+];
 
 impl FromStr for Share {
     type Err = String;
@@ -131,6 +187,25 @@ impl fmt::Display for Count {
         let units = [(1_000_000_000_000, "T"), (1_000_000_000, "B"), (1_000_000, "M")];
         match units.into_iter().find(|(unit, _)| self.0 > 0 && self.0.is_multiple_of(*unit)) {
             Some((unit, name)) => write!(f, "{}{name}", self.0 / unit),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+impl fmt::Display for Rows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Count(count) => count.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Bytes {
+    /// The largest unit that leaves a whole number.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match UNITS.into_iter().find(|(_, bytes)| self.0 > 0 && self.0.is_multiple_of(*bytes)) {
+            Some((unit, bytes)) => write!(f, "{}{unit}", self.0 / bytes),
             None => write!(f, "{}", self.0),
         }
     }
