@@ -106,12 +106,13 @@ peer() {
 
 # The largest model: in whatever keeps most and fits, with a profile. `auto` is for recipes that know it.
 largest() {
-    local model=$large config=benches/recipes/$large.json checkpointing kept='' overrides=()
+    local model=$large config=benches/recipes/$large.json checkpointing kept='' overrides=() peers=(--checkpointing)
     if [ -z "$smoke" ] && [ "$memory" -lt 130000000000 ]; then
         # 16 bytes of each of 8 billion parameters are more than this card has: the same layers, fewer of them.
         config=$work/8b-8-layers.json model=8b-8-layers
         sed 's/"num_hidden_layers": 32/"num_hidden_layers": 8/' benches/recipes/8b.json >$config
-        overrides=(--set "model.config=$config" --set "run.name=$model")
+        # The peer keeps everything here if that fits; of all layers it cannot.
+        overrides=(--set "model.config=$config" --set "run.name=$model") peers=()
     fi
     rm -rf $work/results/large.* $work/results/profile.txt $work/profile
     for checkpointing in auto none selective full; do
@@ -128,22 +129,28 @@ largest() {
     # Layer by layer: the whole of 32 takes minutes to compile.
     # shellcheck disable=SC2046
     peer 150 large.peer "$model" $config --weights masters --modes eager,layers \
-        $([ $kept = none ] || echo --checkpointing) $(counted $large)
+        "${peers[@]}" $(counted $large)
 }
 
-# A model that fits with all it keeps: PART MODEL MODES.
+# A model that fits with all it keeps: PART MODEL MODES [MORE], MORE being `graphs` to record micro-batches besides.
 fitting() {
-    local part=$1 model=$2 modes=$3 weights
+    local part=$1 model=$2 modes=$3 more=${4:-} weights
     rm -f "$work/results/$part".*
     # shellcheck disable=SC2046
     ours 60 "$part.bf16" "$model" --set device.precision=bf16 $(counted "$model") --rows "$work/$model.safetensors"
     # shellcheck disable=SC2046
     ours 60 "$part.fp8" "$model" --set device.precision=fp8 $(counted "$model")
+    if [ -n "$more" ]; then
+        # shellcheck disable=SC2046
+        ours 60 "$part.bf16.$more" "$model" --set device.precision=bf16 --set device.cuda_graphs=true $(counted "$model")
+    fi
     for weights in autocast masters; do
         # shellcheck disable=SC2046
         peer 120 "$part.peer.$weights" "$model" "benches/recipes/$model.json" --weights $weights --modes "$modes" \
             $(counted "$model")
-        modes=${modes#eager,}
+        # Eager once is enough.
+        modes=${modes#eager,}${more:+,$more}
+        more=
     done
 }
 
@@ -167,7 +174,7 @@ for part; do
     # A test that skips says so on the other stream.
     tests) measure 90 tests sh -c "$work/bin/tests cuda:: 2>&1" ;;
     8b) largest ;;
-    124m) fitting small $small eager,whole ;;
+    124m) fitting small $small eager,whole graphs ;;
     1b) fitting middle $middle eager,layers ;;
     curves) curves ;;
     *) echo "no part $part: ${all[*]}" >&2 && exit 2 ;;

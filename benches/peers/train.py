@@ -1,9 +1,10 @@
 """The training loop a PyTorch user writes: transformers, fused AdamW, clipping at norm 1, over rows that ours has written.
 
-    train.py ROWS MODEL --modes eager,whole,layers [--weights autocast] [--checkpointing] [--warmup 2] [--rounds 1] [--steps 5]
+    train.py ROWS MODEL --modes eager,whole,... [--weights autocast] [--checkpointing] [--warmup 2] [--rounds 1] [--steps 5]
 
 MODEL is a config.json, for random weights, or a folder with weights. A JSON line a mode: seconds a step of each round, losses,
-the most memory. Modes go on with the same model: `whole` compiles the model with its loss, `layers` each layer and the loss.
+the most memory. Modes go on with the same model: `whole` compiles the model with its loss, `graphs` records it as CUDA graphs
+besides, `layers` compiles each layer and the loss.
 
 Rows hold documents one after another; positions restart with a document. On a GPU attention is `torch.nn.attention`'s
 varlen_attn, FlashAttention over the documents without a mask, registered as transformers' own interface has it. On a CPU
@@ -80,8 +81,8 @@ def load(model: Path) -> torch.nn.Module:
 
 
 def compiled(model: torch.nn.Module, mode: str) -> torch.nn.Module:
-    if mode == "whole":
-        return torch.compile(model, dynamic=False)
+    if mode in ("whole", "graphs"):
+        return torch.compile(model, dynamic=False, mode="reduce-overhead" if mode == "graphs" else None)
     if mode == "layers":
         for layer in [*model.model.layers, model.model.norm]:
             layer.compile(dynamic=False)
@@ -112,7 +113,7 @@ class Loop:
                 loss = compute(**self.rows.of(self.made)).loss
             loss.backward()
             self.optimizer.step(self.rows.rates[self.made % len(self.rows.rates)])
-            losses.append(loss.detach())
+            losses.append(loss.detach().clone())  # what a graph writes, it writes again
             self.made += 1
         wait()
         return [loss.item() for loss in losses]

@@ -117,7 +117,7 @@ fn run(cli: &Cli) -> Result<Value> {
 /// Refuses before anything is drawn what a GPU would refuse after minutes.
 fn check_room(plan: &Plan) -> Result<()> {
     let Compute::Cuda(index) = plan.device.compute else { return Ok(()) };
-    let Some((_, there)) = ffi::cuda_device(index) else { return Ok(()) };
+    let Some(there) = ffi::cuda_device(index).map(|gpu| gpu.memory) else { return Ok(()) };
     let needed = memory::estimate(plan).total() + BESIDES;
     if needed > there {
         let [needed, there] = [needed, there].map(|bytes| bytes as f64 / 1e9);
@@ -133,6 +133,7 @@ fn described(loaded: &Loaded, plan: &Plan, twins: bool) -> Result<Value> {
         "model": plan.name,
         "device": plan.notes.device,
         "precision": format!("{:?}", plan.device.arithmetic).to_lowercase(),
+        "graphs": plan.device.graphs,
         "checkpointing": loaded.recipe.model.activation_checkpointing,
         "layers": plan.model.config.layers,
         "parameters": hf::names::total(&plan.model.config),
