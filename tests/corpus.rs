@@ -1,6 +1,6 @@
 //! Corpora as others write them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use hephaestus::corpus::batch::Batch;
@@ -11,7 +11,7 @@ use hephaestus::corpus::{Corpus, held_out};
 const DOCUMENTS: [&[i64]; 5] = [&[1, 2, 3], &[], &[4, 5, 6, 7, 8, 9, 10], &[11], &[60000, 12]];
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/megatron").join(name)
+    crate::root().join("tests/fixtures/megatron").join(name)
 }
 
 #[test]

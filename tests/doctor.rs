@@ -4,7 +4,10 @@ use assert_cmd::Command;
 
 #[test]
 fn the_doctor_finds_nothing_bad_on_a_cpu_and_measures_every_function() {
-    let output = Command::new(env!("CARGO_BIN_EXE_hephaestus-doctor")).args(["--device", "cpu"]).output().unwrap();
+    let output = Command::new(crate::program(env!("CARGO_BIN_EXE_hephaestus-doctor")))
+        .args(["--device", "cpu"])
+        .output()
+        .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
     let line =

@@ -41,8 +41,7 @@ fn transformers_loads_an_export_with_every_key_and_the_same_logits() {
         assert_eq!(sharded, at % 2 == 0);
         pairs.extend([original, exported]);
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let run = Command::new(root.join(".venv/bin/python")).arg(root.join("tests/parity/loads.py")).args(pairs).output();
+    let run = Command::new(crate::python()).arg(crate::root().join("tests/parity/loads.py")).args(pairs).output();
     let run = run.expect("`make setup` installs the Python in .venv");
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
 }
@@ -89,7 +88,7 @@ fn an_export_replaces_nothing_and_a_failed_one_leaves_nothing() {
 fn the_command_converts_a_folder_and_says_that_its_logits_agree() {
     let out = tempfile::tempdir().unwrap();
     let to = out.path().join("bf16");
-    let command = || assert_cmd::Command::new(env!("CARGO_BIN_EXE_hephaestus-export"));
+    let command = || assert_cmd::Command::new(crate::program(env!("CARGO_BIN_EXE_hephaestus-export")));
     let run = command().arg(folder().join("qwen3_qk_norm")).arg(&to).args(["--dtype", "bf16"]).assert().success();
     let said = String::from_utf8_lossy(&run.get_output().stdout).into_owned();
     assert!(said.contains("in bfloat16; over 64 tokens its logits are those of"), "{said}");

@@ -1,11 +1,10 @@
 //! The kernels' arithmetic, on a machine without a GPU: compiled as C++ and run by `kernels/emulator.h`.
 
-use std::path::Path;
 use std::process::Command;
 
 #[test]
 fn every_kernel_computes_what_the_loops_for_the_cpu_do() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = crate::root();
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("kernels");
     let mut kernels: Vec<_> = fs_err::read_dir(root.join("native/kernels"))

@@ -38,9 +38,8 @@ fn reporter(output: &Path, from_step: u64) -> Reporter {
 }
 
 fn read(output: &Path) -> Value {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python = root.join(".venv/bin/python");
-    let script = root.join("tests/metrics/read.py");
+    let python = crate::python();
+    let script = crate::root().join("tests/metrics/read.py");
     let run = Command::new(&python).arg(script).arg(output.join("tensorboard")).output();
     let run = run.unwrap_or_else(|error| panic!("{}: {error}; `make setup` installs it", python.display()));
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));

@@ -1,11 +1,10 @@
 //! The boundary to libtorch.
 
-use std::path::Path;
 use std::process::Command;
 
 #[test]
 fn the_versions_are_those_that_python_reports_of_the_same_libtorch() {
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python");
+    let python = crate::python();
     let program = "import torch; print(torch.__version__.split('+')[0], torch.version.cuda)";
     let output = Command::new(&python).args(["-c", program]).output();
     let output = output.unwrap_or_else(|error| panic!("{}: {error}; `make setup` installs it", python.display()));

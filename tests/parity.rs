@@ -32,10 +32,10 @@ pub(crate) struct Case {
 pub(crate) fn folder() -> &'static Path {
     static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
     let made = FOLDER.get_or_init(|| {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let folder = tempfile::tempdir().unwrap();
-        let python = root.join(".venv/bin/python");
-        let run = Command::new(&python).arg(root.join("tests/parity/reference.py")).arg(folder.path()).output();
+        let python = crate::python();
+        let run =
+            Command::new(&python).arg(crate::root().join("tests/parity/reference.py")).arg(folder.path()).output();
         let run = run.unwrap_or_else(|error| panic!("{}: {error}; `make setup` installs it", python.display()));
         assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
         folder

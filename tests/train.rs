@@ -49,8 +49,8 @@ device: { kind: cpu, precision: fp32, threads: 1 }
 
 fn program(name: &str) -> PathBuf {
     match name {
-        "export" => env!("CARGO_BIN_EXE_hephaestus-export").into(),
-        _ => env!("CARGO_BIN_EXE_hephaestus-train").into(),
+        "export" => crate::program(env!("CARGO_BIN_EXE_hephaestus-export")),
+        _ => crate::program(env!("CARGO_BIN_EXE_hephaestus-train")),
     }
 }
 
@@ -285,9 +285,11 @@ fn transformers_loads_a_checkpoint_and_its_export_and_finds_them_equal() {
         export.current_dir(folder.path()).args(["out", "model", "--prompt", "The iron", "--tokens", "8"]).assert();
     let out = String::from_utf8(run.success().get_output().stdout.clone()).unwrap();
     assert!(out.contains("its logits are those of out/step-12/model") && out.contains("\nThe iron"), "{out}");
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut python = Program::new(root.join(".venv/bin/python"));
-    python.current_dir(folder.path()).arg(root.join("tests/parity/loads.py")).args(["out/step-12/model", "model"]);
+    let mut python = Program::new(crate::python());
+    python
+        .current_dir(folder.path())
+        .arg(crate::root().join("tests/parity/loads.py"))
+        .args(["out/step-12/model", "model"]);
     let run = python.output().expect("`make setup` installs the Python in .venv");
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     for name in ["tokenizer.json", "generation_config.json", "config.json"] {

@@ -1,98 +1,187 @@
-"""The training loop a PyTorch user writes: transformers, scaled-dot-product attention, fused AdamW.
+"""The training loop a PyTorch user writes: transformers, fused AdamW, clipping at norm 1, over rows that ours has written.
 
-    train.py make SIZE FOLDER                          a random model and packed rows, for both programs
-    train.py run FOLDER PRECISION eager|compiled WARMUP STEPS    one JSON line: wall and CPU seconds of each
-                                                 step, losses, peak memory of the measured steps
+    train.py ROWS MODEL --modes eager,whole,... [--weights autocast] [--checkpointing] [--warmup 2] [--rounds 1] [--steps 5]
 
-Rows hold documents one after another; positions restart with a document, and from them transformers builds the
-block-diagonal causal mask by itself. It is the fastest correct way it has on a CPU: its varlen attention needs CUDA, and
-flattening all rows into one builds a mask of N x N for N = B x T. bf16 is autocast over fp32 weights, which is what keeps
-fp32 master weights in such a loop.
+MODEL is a config.json, for random weights, or a folder with weights. A JSON line a mode: seconds a step of each round, losses,
+the most memory. Modes go on with the same model: `whole` compiles the model with its loss, `graphs` records it as CUDA graphs
+besides, `layers` compiles each layer and the loss.
+
+Rows hold documents one after another; positions restart with a document. On a GPU attention is `torch.nn.attention`'s
+varlen_attn, FlashAttention over the documents without a mask, registered as transformers' own interface has it. On a CPU
+transformers builds the block-diagonal causal mask by itself, the fastest correct way it has there: flattening all rows into one
+would build a mask of N x N.
+
+Weights are `fp32`; fp32 under `autocast` to bf16; or `masters`: bf16 weights and gradients whose fp32 masters are kept by
+hand, in 16 bytes a parameter with AdamW's moments.
 """
 
+import argparse
 import contextlib
+import gc
 import json
-import sys
 import time
 from pathlib import Path
 
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
+from optimizers import Masters, Plain
+from safetensors.torch import load_file
+from torch.nn.attention.varlen import varlen_attn
 
-SIZES = {  # layers, width, MLP width, heads, key and value heads, vocabulary, rows, tokens a row
-    "small": (4, 256, 688, 4, 4, 4096, 8, 512),
-    "124m": (12, 768, 2048, 12, 12, 50257, 4, 512),
-}
-BATCHES = 8
-
-
-def positions(rows: int, length: int, generator: torch.Generator) -> torch.Tensor:
-    """Rows cut from a stream of documents of log-normal lengths: half under 165 tokens, 260 on average, some over 1000."""
-    documents = (torch.randn(rows * length, generator=generator) * 0.95 + 5.1).exp().long().clamp(8, 4000)
-    places = torch.cat([torch.arange(n) for n in documents.tolist()])[: rows * length].reshape(rows, length)
-    first = (places == 0).int().argmax(1)  # a document cut by the row's start is a segment of its own
-    first = torch.where((places == 0).any(1), first, length)
-    at = torch.arange(length)
-    return torch.where(at < first[:, None], at, places)
+ON_GPU = torch.cuda.is_available()
+DEVICE = torch.device("cuda" if ON_GPU else "cpu")
 
 
-def make(size: str, folder: Path) -> None:
-    layers, width, inner, heads, kv_heads, vocabulary, rows, length = SIZES[size]
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        vocab_size=vocabulary, hidden_size=width, intermediate_size=inner, num_hidden_layers=layers,
-        num_attention_heads=heads, num_key_value_heads=kv_heads, max_position_embeddings=length,
-        tie_word_embeddings=True, rms_norm_eps=1e-5, bos_token_id=1, eos_token_id=2)
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
-    generator = torch.Generator().manual_seed(0)
-    batches = torch.stack([positions(rows, length, generator) for _ in range(BATCHES)])
-    tokens = torch.randint(3, vocabulary, batches.shape, generator=generator)
-    save_file({"tokens": tokens, "positions": batches}, folder / "batches.safetensors")
+def attend_to_documents(module, query, key, value, attention_mask, scaling=None, ends=None, longest=0, **_):
+    """[1, heads, N, D] queries, keys and values; what autocast left in fp32 is rounded, as transformers' flash attention does."""
+    query, key, value = (x[0].transpose(0, 1).to(torch.bfloat16) for x in (query, key, value))
+    y = varlen_attn(query, key, value, ends, ends, longest, longest, scale=scaling, window_size=(-1, 0))
+    return y[None], None
+
+
+class Rows:
+    """The batches of every step, on the device; cut to what the model takes there."""
+
+    def __init__(self, file: Path):
+        data = load_file(file)
+        self.rates = data["rates"].tolist()
+        self.tokens, self.targets, self.positions = (
+            data[name].to(DEVICE) for name in ("tokens", "targets", "positions"))
+        if ON_GPU:
+            steps = self.tokens.shape[0]
+            self.tokens, self.targets, self.positions = (
+                x.reshape(steps, 1, -1) for x in (self.tokens, self.targets, self.positions))
+            self.documents()
+
+    def documents(self) -> None:
+        """Where documents end, padded with empty ones to as many everywhere: shapes that do not change compile once."""
+        tokens = self.tokens.shape[-1]
+        ends = [torch.cat([(row[0] == 0).nonzero()[:, 0], row.new_tensor([tokens])]) for row in self.positions]
+        self.longest = max(int(row.diff().max()) for row in ends)
+        most = max(len(row) for row in ends)
+        self.ends = [torch.nn.functional.pad(row, (0, most - len(row)), value=tokens).int() for row in ends]
+
+    def of(self, step: int) -> dict:
+        at = step % len(self.rates)
+        inputs = {"input_ids": self.tokens[at], "position_ids": self.positions[at], "labels": self.targets[at],
+                  "shift_labels": self.targets[at], "use_cache": False}
+        return inputs | ({"ends": self.ends[at], "longest": self.longest} if ON_GPU else {})
+
+
+def load(model: Path) -> torch.nn.Module:
+    attention = "documents" if ON_GPU else "sdpa"
+    transformers.AttentionInterface.register("documents", attend_to_documents)
+    if model.is_dir():
+        made = transformers.AutoModelForCausalLM.from_pretrained(
+            model, dtype=torch.float32, attn_implementation=attention)
+        return made.to(DEVICE).train()
+    config = transformers.AutoConfig.from_pretrained(model, attn_implementation=attention)
+    with DEVICE:
+        return transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).train()
+
+
+def compiled(model: torch.nn.Module, mode: str) -> torch.nn.Module:
+    if mode in ("whole", "graphs"):
+        return torch.compile(model, dynamic=False, mode="reduce-overhead" if mode == "graphs" else None)
+    if mode == "layers":
+        for layer in [*model.model.layers, model.model.norm]:
+            layer.compile(dynamic=False)
+        model.loss_function = torch.compile(model.loss_function, dynamic=False)
+    return model
+
+
+class Loop:
+    def __init__(self, arguments: argparse.Namespace):
+        self.rows = Rows(arguments.rows)
+        self.model = load(arguments.model)
+        self.optimizer = (Masters if arguments.weights == "masters" else Plain)(self.model)
+        self.is_reduced = arguments.weights == "autocast"
+        self.checkpointing = False
+        self.made = 0
+        if arguments.checkpointing:
+            self.checkpoint()
+
+    def checkpoint(self) -> None:
+        self.checkpointing = True
+        self.model.gradient_checkpointing_enable({"use_reentrant": False})
+
+    def make(self, compute: torch.nn.Module, steps: int) -> list[float]:
+        losses = []
+        for _ in range(steps):
+            reduced = torch.autocast(DEVICE.type, torch.bfloat16) if self.is_reduced else contextlib.nullcontext()
+            with reduced:
+                loss = compute(**self.rows.of(self.made)).loss
+            loss.backward()
+            self.optimizer.step(self.rows.rates[self.made % len(self.rows.rates)])
+            losses.append(loss.detach().clone())  # what a graph writes, it writes again
+            self.made += 1
+        wait()
+        return [loss.item() for loss in losses]
+
+    def measure(self, mode: str, warmup: int, rounds: int, steps: int) -> dict:
+        compute = compiled(self.model, mode)
+        begin = time.perf_counter()
+        losses = self.make(compute, warmup)
+        started = time.perf_counter() - begin
+        forget_peak()
+        seconds, cpu = [], []
+        for _ in range(rounds):
+            begin, spent = time.perf_counter(), time.process_time()
+            losses += self.make(compute, steps)
+            seconds.append((time.perf_counter() - begin) / steps)
+            cpu.append((time.process_time() - spent) / steps)
+        return {"seconds": seconds, "cpu": cpu, "losses": losses, "peak_mib": peak_mib(), "warmup_seconds": started}
+
+
+def wait() -> None:
+    if ON_GPU:
+        torch.cuda.synchronize()
 
 
 def forget_peak() -> None:
+    if ON_GPU:
+        torch.cuda.reset_peak_memory_stats()
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_mib() -> float:
+    if ON_GPU:
+        return torch.cuda.max_memory_allocated() / 2**20
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def run(folder: Path, precision: str, mode: str, warmup: int, steps: int) -> None:
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
-    model.train()
-    decayed = [p for p in model.parameters() if p.dim() > 1]
-    others = [p for p in model.parameters() if p.dim() == 1]
-    groups = [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.95), eps=1e-8, fused=True)
-    compute = torch.compile(model, dynamic=False) if mode == "compiled" else model
-    data = load_file(folder / "batches.safetensors")
-    seconds, cpu, losses = [], [], []
-    for step in range(warmup + steps):
-        if step == warmup:
-            forget_peak()
-        tokens, places = data["tokens"][step % BATCHES], data["positions"][step % BATCHES]
-        begin, spent = time.perf_counter(), time.process_time()
-        labels = torch.where(places == 0, -100, tokens)
-        autocast = torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
-        with autocast:
-            loss = compute(input_ids=tokens, position_ids=places, labels=labels, use_cache=False).loss
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        losses.append(loss.item())
-        seconds.append(time.perf_counter() - begin)
-        cpu.append(time.process_time() - spent)
-    print(json.dumps({
-        "program": mode, "model": folder.name, "precision": precision, "tokens": tokens.numel(),
-        "seconds": seconds[warmup:], "cpu": cpu[warmup:], "losses": losses, "peak_mib": peak_mib()}))
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("rows", type=Path)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--modes", default="eager")
+    parser.add_argument("--weights", choices=["fp32", "autocast", "masters"], default="autocast")
+    parser.add_argument("--checkpointing", action="store_true", help="from the start; else where memory does not suffice")
+    for name, default in ("warmup", 2), ("rounds", 1), ("steps", 5):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    arguments = parser.parse_args()
+    loop = Loop(arguments)
+    for mode in arguments.modes.split(","):
+        how = mode, arguments.warmup, arguments.rounds, arguments.steps
+        try:
+            found = loop.measure(*how)
+        except torch.OutOfMemoryError:
+            if loop.checkpointing:
+                raise
+            found = None
+        if found is None:  # outside the handler, whose traceback keeps what was computed
+            loop.optimizer.forget()
+            gc.collect()
+            torch.cuda.empty_cache()
+            loop.checkpoint()
+            found = loop.measure(*how)
+        print(json.dumps({
+            "program": "eager" if mode == "eager" else "compiled", "mode": mode, "model": arguments.rows.stem,
+            "weights": arguments.weights, "precision": "fp32" if arguments.weights == "fp32" else "bf16",
+            "checkpointing": "full" if loop.checkpointing else "none", "tokens": loop.rows.tokens[0].numel(), **found,
+        }), flush=True)
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "make":
-        make(sys.argv[2], Path(sys.argv[3]))
-    else:
-        run(Path(sys.argv[2]), sys.argv[3], sys.argv[4], int(sys.argv[5]), int(sys.argv[6]))
+    main()

@@ -3,6 +3,7 @@
 
 use std::ffi::c_char;
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tch::{Device, Kind, TchError, Tensor};
 
@@ -108,6 +109,20 @@ pub fn fused<T>(function: &'static str, result: Result<T, TchError>) -> Option<T
     result.inspect_err(|error| tracing::debug!(function, %error, "computed by libtorch's operations instead")).ok()
 }
 
+static FUSES: AtomicBool = AtomicBool::new(true);
+
+/// From now on a model leaves every function to libtorch's own operations, as if none here took its operands. For the whole
+/// process, and for measurements alone: it shows what fusing changes.
+pub fn fuse_nothing() {
+    FUSES.store(false, Ordering::Relaxed);
+}
+
+/// Whether a model asks the functions below at all.
+#[must_use]
+pub fn fuses() -> bool {
+    FUSES.load(Ordering::Relaxed)
+}
+
 /// Whether the functions below take tensors such as this: fp32 or bf16, on the CPU or, where kernels were compiled, on a
 /// GPU.
 #[must_use]
@@ -117,7 +132,7 @@ pub fn takes(x: &Tensor) -> bool {
         Device::Cuda(_) => has_kernels(),
         _ => false,
     };
-    is_there && matches!(x.kind(), Kind::Float | Kind::BFloat16)
+    fuses() && is_there && matches!(x.kind(), Kind::Float | Kind::BFloat16)
 }
 
 /// `x` `[N, in]` times `weight` `[out, in]`, plus `bias` `[out]`; differentiable. With `fp8` the product and those of the

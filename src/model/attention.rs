@@ -17,7 +17,7 @@ use crate::ffi;
 pub fn attend([q, k, v]: [&Tensor; 3], segments: &Segments, window: Option<usize>, backend: ffi::Attention) -> Tensor {
     // One that cuts nothing is none.
     let window = window.map(|window| window as i64).filter(|window| *window < segments.longest());
-    if let Some(ends) = segments.ends().filter(|_| q.kind() == Kind::BFloat16) {
+    if let Some(ends) = segments.ends().filter(|_| q.kind() == Kind::BFloat16 && ffi::fuses()) {
         let backend = if window.is_some() { ffi::Attention::Flash } else { backend };
         match ffi::attend_on_gpu([q, k, v], ends, segments.longest(), window, backend) {
             Ok(y) => return y,
@@ -32,7 +32,7 @@ pub fn attend([q, k, v]: [&Tensor; 3], segments: &Segments, window: Option<usize
         let batched = |x: &Tensor| x.unflatten(0, [-1, length].as_slice()).transpose(1, 2);
         return mixed(&batched(q), &batched(k), &batched(v), length, window).transpose(1, 2).flatten(0, 1);
     }
-    if q.device() == Device::Cpu && window.is_none() {
+    if q.device() == Device::Cpu && window.is_none() && ffi::fuses() {
         let group = q.size()[1] / k.size()[1];
         let spread =
             |x: &Tensor| if group == 1 { x.shallow_clone() } else { x.repeat_interleave_self_int(group, 1, None) };

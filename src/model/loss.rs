@@ -102,7 +102,7 @@ fn plain(logits: &Tensor, targets: &Tensor, weights: &Tensor, z_loss: f64, learn
 fn add_product(sum: Option<Tensor>, a: &Tensor, b: &Tensor) -> Tensor {
     let Some(sum) = sum else { return a.matmul(b) };
     let mut sum = sum.to_kind(Kind::Float);
-    if ffi::fused("add_product", ffi::add_product(&mut sum, a, b)).is_none() {
+    if !ffi::fuses() || ffi::fused("add_product", ffi::add_product(&mut sum, a, b)).is_none() {
         sum += a.matmul(b);
     }
     sum

@@ -31,7 +31,8 @@ impl FromStr for Steps {
 }
 
 /// The recording of a run.
-pub(super) struct Profile {
+#[derive(Debug)]
+pub struct Profile {
     steps: Option<RangeInclusive<u64>>,
     folder: PathBuf,
     gpu: bool,
@@ -39,12 +40,17 @@ pub(super) struct Profile {
 }
 
 impl Profile {
-    pub(super) fn new(steps: Option<&Steps>, folder: &Path, gpu: bool) -> Self {
+    /// Of these steps, if of any, into `folder`; with `gpu` of its kernels too.
+    #[must_use]
+    pub fn new(steps: Option<&Steps>, folder: &Path, gpu: bool) -> Self {
         Self { steps: steps.map(|steps| steps.0.clone()), folder: folder.to_owned(), gpu, first: None }
     }
 
     /// Begins where `step` is the first to be recorded.
-    pub(super) fn before(&mut self, step: u64) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// No profiler in this libtorch, or one that runs already.
+    pub fn before(&mut self, step: u64) -> anyhow::Result<()> {
         if self.first.is_none() && self.steps.as_ref().is_some_and(|steps| steps.contains(&step)) {
             ffi::profile_begin(self.gpu).context("--profile")?;
             self.first = Some(step);
@@ -53,13 +59,19 @@ impl Profile {
     }
 
     /// Ends after `step` where it was the last to be recorded; returns what to tell.
-    pub(super) fn after(&mut self, step: u64) -> anyhow::Result<Option<String>> {
+    ///
+    /// # Errors
+    /// Files that cannot be written.
+    pub fn after(&mut self, step: u64) -> anyhow::Result<Option<String>> {
         let is_last = self.steps.as_ref().is_some_and(|steps| step >= *steps.end());
         if is_last { self.end(step) } else { Ok(None) }
     }
 
     /// Ends what is being recorded, `step` being the last that was made; returns what to tell.
-    pub(super) fn end(&mut self, step: u64) -> anyhow::Result<Option<String>> {
+    ///
+    /// # Errors
+    /// Files that cannot be written.
+    pub fn end(&mut self, step: u64) -> anyhow::Result<Option<String>> {
         let Some(first) = self.first.take() else { return Ok(None) };
         self.steps = None;
         let name = self.folder.join(format!("profile-{first}-{step}"));
