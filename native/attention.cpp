@@ -67,25 +67,19 @@ struct Attend : Function<Attend> {
   }
 };
 
-// All segments at once on a GPU: q [N, H, D], k and v [N, K, D], H a multiple of K; `ends` [S + 1] i32, 0 and where each
-// segment ends. A `window` above 0 bounds how many tokens a query sees, itself included; cuDNN has none.
+// All segments at once on a GPU, by FlashAttention 2 (Dao 2023, arXiv 2307.08691): q [N, H, D], k and v [N, K, D], H a
+// multiple of K; `ends` [S + 1] i32, 0 and where each segment ends. A `window` above 0 bounds how many tokens a query sees,
+// itself included. cuDNN's attention over segments is not asked: libtorch 2.11 takes the head size for the longest segment
+// in its backward pass (pytorch/pytorch#186142).
 struct AttendOnGpu : Function<AttendOnGpu> {
   static Tensor forward(AutogradContext *ctx, const Tensor &q, const Tensor &k, const Tensor &v, const Tensor &ends,
-                        int64_t longest, int64_t window, int64_t backend) {
-    Tensor y, log_sums, seed, offset;
-    if (backend == HEPHAESTUS_CUDNN) {
-      std::tie(y, log_sums, std::ignore, std::ignore, std::ignore, std::ignore, seed, offset, std::ignore) =
-          at::_cudnn_attention_forward(q, k, v, std::nullopt, ends, ends, longest, longest,
-                                       /*compute_log_sumexp=*/true, /*dropout_p=*/0.0, /*is_causal=*/true);
-    } else {
-      std::tie(y, log_sums, seed, offset, std::ignore) = at::_flash_attention_forward(
-          q, k, v, ends, ends, longest, longest, /*dropout_p=*/0.0, /*is_causal=*/true, /*return_debug_mask=*/false,
-          std::optional<double>(), left_of(window), right_of(window));
-    }
+                        int64_t longest, int64_t window) {
+    auto [y, log_sums, seed, offset, mask] = at::_flash_attention_forward(
+        q, k, v, ends, ends, longest, longest, /*dropout_p=*/0.0, /*is_causal=*/true, /*return_debug_mask=*/false,
+        std::optional<double>(), left_of(window), right_of(window));
     ctx->save_for_backward({q, k, v, y, log_sums, seed, offset, ends});
     ctx->saved_data["longest"] = longest;
     ctx->saved_data["window"] = window;
-    ctx->saved_data["backend"] = backend;
     return y;
   }
   static variable_list backward(AutogradContext *ctx, variable_list gradients) {
@@ -93,17 +87,10 @@ struct AttendOnGpu : Function<AttendOnGpu> {
     const auto &q = saved[0], &k = saved[1], &v = saved[2], &y = saved[3], &log_sums = saved[4], &seed = saved[5],
                &offset = saved[6], &ends = saved[7];
     const auto longest = ctx->saved_data["longest"].toInt(), window = ctx->saved_data["window"].toInt();
-    const auto dy = gradients[0].contiguous();
-    Tensor dq, dk, dv;
-    if (ctx->saved_data["backend"].toInt() == HEPHAESTUS_CUDNN) {
-      std::tie(dq, dk, dv) = at::_cudnn_attention_backward(dy, q, k, v, y, log_sums, seed, offset, Tensor(), ends, ends,
-                                                           longest, longest, 0.0, true);
-    } else {
-      std::tie(dq, dk, dv) =
-          at::_flash_attention_backward(dy, q, k, v, y, log_sums, ends, ends, longest, longest, 0.0, true, seed, offset,
-                                        std::optional<double>(), left_of(window), right_of(window));
-    }
-    return {dq, dk, dv, Tensor(), Tensor(), Tensor(), Tensor()};
+    auto [dq, dk, dv] = at::_flash_attention_backward(gradients[0].contiguous(), q, k, v, y, log_sums, ends, ends, longest,
+                                                      longest, 0.0, true, seed, offset, std::optional<double>(),
+                                                      left_of(window), right_of(window));
+    return {dq, dk, dv, Tensor(), Tensor(), Tensor()};
   }
 
 private:
@@ -140,7 +127,7 @@ const char *hephaestus_attend(const Tensor *q, const Tensor *k, const Tensor *v,
 
 // The same on a GPU, where heads may share keys and values; bf16. `ends` [S + 1] i32 lies on the GPU.
 const char *hephaestus_attend_on_gpu(const Tensor *q, const Tensor *k, const Tensor *v, const Tensor *ends,
-                                     int64_t longest, int64_t window, hephaestus_attention backend, Tensor **y) {
+                                     int64_t longest, int64_t window, Tensor **y) {
   return guarded([&] {
     TORCH_CHECK(q->is_cuda() && k->is_cuda() && v->is_cuda() && ends->is_cuda(), "tensors on ", q->device(),
                 ", expected a GPU");
@@ -153,7 +140,6 @@ const char *hephaestus_attend_on_gpu(const Tensor *q, const Tensor *k, const Ten
     TORCH_CHECK(k->dim() == 3 && k->size(0) == q->size(0) && k->size(2) == q->size(2) && q->size(1) % k->size(1) == 0,
                 "keys of ", k->sizes(), " for queries of ", q->sizes());
     TORCH_CHECK(ends->scalar_type() == at::kInt && ends->dim() == 1, "ends of ", ends->sizes());
-    TORCH_CHECK(backend == HEPHAESTUS_FLASH || window <= 0, "cuDNN has no sliding window");
-    *y = new Tensor(AttendOnGpu::apply(*q, *k, *v, *ends, longest, window, static_cast<int64_t>(backend)));
+    *y = new Tensor(AttendOnGpu::apply(*q, *k, *v, *ends, longest, window));
   });
 }

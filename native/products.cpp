@@ -17,14 +17,13 @@ bool in_fp8(const Operand &a, const Operand &b) {
   return a.fp8() && b.fp8() && a.whole().numel() > 0 && fits(a.whole()) && fits(b.whole());
 }
 
-// a [n, k] times b [m, k]^T, both scaled by row: [n, m] of type `kind`.
-Tensor scaled(const Quantized &a, const Quantized &b, at::ScalarType kind) {
+// a [n, k] times b [m, k]^T, both scaled by row: [n, m] of type `kind`. `fast` sums as tensor cores do by themselves, which
+// keeps 14 bits or so: for activations, where the error of e4m3 is above that; gradients are summed in fp32.
+Tensor scaled(const Quantized &a, const Quantized &b, at::ScalarType kind, bool fast) {
   const auto down = a.scales.unsqueeze(1), across = b.scales.unsqueeze(0);
   // Tensor cores round what they give to bf16.
   if (!a.codes.is_cpu() && kind == at::kBFloat16) {
-    // Sums of the tensor cores themselves, which are what these products are fast with: rounded to 14 bits or so now and
-    // then. The error of e4m3 is far above that.
-    return at::_scaled_mm(a.codes, b.codes.t(), down, across, std::nullopt, std::nullopt, kind, /*use_fast_accum=*/true);
+    return at::_scaled_mm(a.codes, b.codes.t(), down, across, std::nullopt, std::nullopt, kind, fast);
   }
   // e4m3 is exact in both wider types, and scales are powers of two.
   return at::mm(a.codes.to(kind), b.codes.to(kind).t()).mul_(down).mul_(across);
@@ -56,7 +55,7 @@ const Quantized &Operand::columns() const {
 
 Tensor forward(const Operand &x, const Operand &weight, const std::optional<Tensor> &bias) {
   if (!in_fp8(x, weight)) return plain(x.whole(), weight.whole(), bias);
-  auto y = scaled(x.rows(), weight.rows(), x.whole().scalar_type());
+  auto y = scaled(x.rows(), weight.rows(), x.whole().scalar_type(), /*fast=*/true);
   return bias ? y.add_(*bias) : y;
 }
 
@@ -66,13 +65,13 @@ Tensor by_input(const Operand &dy, const Operand &weight, Tensor sum) {
     if (!sum.defined()) return plain(of, weight.whole().t(), std::nullopt);
     return of.is_cpu() ? sum.add_(plain(of, weight.whole().t(), std::nullopt)) : sum.addmm_(of, weight.whole());
   }
-  auto dx = scaled(dy.rows(), weight.columns(), of.scalar_type());
+  auto dx = scaled(dy.rows(), weight.columns(), of.scalar_type(), /*fast=*/false);
   return sum.defined() ? sum.add_(dx) : dx;
 }
 
 Tensor by_weight(const Operand &dy, const Operand &x) {
   if (!in_fp8(dy, x)) return at::mm(dy.whole().t(), x.whole());
-  return scaled(dy.columns(), x.columns(), dy.whole().scalar_type());
+  return scaled(dy.columns(), x.columns(), dy.whole().scalar_type(), /*fast=*/false);
 }
 
 } // namespace products

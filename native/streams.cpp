@@ -7,6 +7,7 @@
 #ifdef HEPHAESTUS_KERNELS
 #include <ATen/cuda/CUDAEvent.h>
 #include <ATen/cuda/CUDAGraph.h>
+#include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
@@ -16,6 +17,7 @@
 
 struct hephaestus_graph {
   at::cuda::CUDAGraph graph;
+  c10::DeviceIndex device;
   // While it is recorded.
   std::optional<c10::cuda::CUDAStreamGuard> recording;
 };
@@ -64,7 +66,10 @@ const char *hephaestus_graph_begin(int device, hephaestus_graph **graph) {
     const auto index = static_cast<c10::DeviceIndex>(device);
     const c10::cuda::CUDAGuard guard(index);
     auto made = std::make_unique<hephaestus_graph>();
+    made->device = index;
     c10::cuda::device_synchronize();
+    // What plain micro-batches left cached is of no use to the recording, which has memory of its own.
+    c10::cuda::CUDACachingAllocator::emptyCache();
     made->recording.emplace(c10::cuda::getStreamFromPool(false, index));
     made->graph.capture_begin(pool(), cudaStreamCaptureModeThreadLocal);
     *graph = made.release();
@@ -73,6 +78,7 @@ const char *hephaestus_graph_begin(int device, hephaestus_graph **graph) {
 
 const char *hephaestus_graph_end(hephaestus_graph *graph) {
   return guarded([&] {
+    const c10::cuda::CUDAGuard guard(graph->device);
     graph->graph.capture_end();
     graph->recording.reset();
   });
@@ -85,6 +91,7 @@ const char *hephaestus_graph_replay(hephaestus_graph *graph) {
 
 // Also in the middle of recording, when that failed.
 void hephaestus_graph_drop(hephaestus_graph *graph) {
+  const c10::cuda::CUDAGuard guard(graph->device);
   if (graph->recording) guarded([&] { graph->graph.capture_end(); });
   graph->recording.reset();
   delete graph;

@@ -75,7 +75,7 @@ fn main() -> ExitCode {
     }
     trace::start();
     let cli = Cli::parse_from(arguments);
-    let told = train::caught(|| run(&cli)).and_then(|found| Ok(writeln!(io::stdout(), "{found}")?));
+    let told = train::refusal::caught(|| run(&cli)).and_then(|found| Ok(writeln!(io::stdout(), "{found}")?));
     match told {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

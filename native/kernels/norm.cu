@@ -19,10 +19,14 @@ template <int V, class T> __device__ inline void widen(float (&to)[V], const T *
   for (int i = 0; i < V; ++i) to[i] = number(pack.at[i]);
 }
 
+// Threads of a block: of a row whose numbers are read one by one, more where it is wide.
+template <int V> constexpr int MOST_THREADS = V == 1 ? 1024 : 512;
+
 // A row for each threadIdx.y; P packs of V numbers a thread.
 template <class T, int V, int P>
-__global__ void forward(const T *x, const T *delta, const T *weight, T *sum, T *y, float *scales, int64_t count,
-                        int64_t width, float eps) {
+__global__ void __launch_bounds__(MOST_THREADS<V>)
+    forward(const T *x, const T *delta, const T *weight, T *sum, T *y, float *scales, int64_t count, int64_t width,
+            float eps) {
   const int64_t row = static_cast<int64_t>(blockIdx.x) * blockDim.y + threadIdx.y;
   const int64_t end = row < count ? width : 0, begin = row * width;
   float held[P][V];
@@ -61,8 +65,9 @@ __global__ void forward(const T *x, const T *delta, const T *weight, T *sum, T *
 // d(x_i s w_i)/dx_j = s w_j - s^3 x_i w_i x_j / width. Each threadIdx.y of each block sums its rows' share of the weight's
 // gradient in registers and leaves it in a row of `partials`.
 template <class T, int V, int P>
-__global__ void backward(const T *dy, const T *dsum, const T *x, const T *weight, const float *scales, T *dx,
-                         float *partials, int64_t count, int64_t width) {
+__global__ void __launch_bounds__(MOST_THREADS<V>)
+    backward(const T *dy, const T *dsum, const T *x, const T *weight, const float *scales, T *dx, float *partials,
+             int64_t count, int64_t width) {
   float shares[P][V] = {};
   const int64_t rows = static_cast<int64_t>(gridDim.x) * blockDim.y;
   for (int64_t first = static_cast<int64_t>(blockIdx.x) * blockDim.y; first < count; first += rows) {
@@ -129,7 +134,7 @@ struct Shape {
 
 Shape shape(int64_t packs_a_row) {
   int packs = 1;
-  while (packs < MAX_PACKS && ceil_div(packs_a_row, packs) > 256) packs *= 2;
+  while (packs < MAX_PACKS && ceil_div(packs_a_row, packs) > 512) packs *= 2;
   const int64_t threads = ceil_div(packs_a_row, packs);
   if (threads > WARP) return {static_cast<int>(ceil_div(threads, WARP) * WARP), 1, packs};
   int power = 1;

@@ -47,7 +47,7 @@ pub(super) fn findings(device: Device, ceilings: Option<&Ceilings>) -> impl Iter
     let mut expected = None;
     let ways = [Way::Bf16, Way::Fp8, Way::Graphs].into_iter().filter(move |way| match way {
         Way::Bf16 => true,
-        Way::Fp8 => ffi::cuda_device(0).is_none_or(|gpu| !is_gpu || gpu.capability >= FP8),
+        Way::Fp8 => has_fp8(device),
         Way::Graphs => is_gpu,
     });
     ways.map(move |way| {
@@ -77,6 +77,14 @@ pub(super) fn findings(device: Device, ceilings: Option<&Ceilings>) -> impl Iter
             Err(error) => Finding { what, seen: "failed".to_owned(), verdict: Verdict::Bad(error.to_string()) },
         }
     })
+}
+
+/// Whether products in FP8 are computed on this device: on a CPU they are emulated.
+pub(super) fn has_fp8(device: Device) -> bool {
+    match device {
+        Device::Cuda(index) => ffi::cuda_device(index).is_some_and(|gpu| gpu.capability >= FP8),
+        _ => true,
+    }
 }
 
 /// The model, and the rows of a step: GPT-2's size on a GPU, a tiny one on the CPU.

@@ -3,21 +3,12 @@
 
 use std::ffi::c_char;
 use std::ptr;
+use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::{Raw, checked, has_kernels, made, optional, raw, same_length};
-
-/// What computes attention on a GPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
-pub enum Attention {
-    /// FlashAttention 2 (Dao 2023, arXiv 2307.08691), as libtorch brings it.
-    Flash = 0,
-    /// cuDNN's.
-    Cudnn = 1,
-}
 
 #[expect(unsafe_code, reason = "the declarations of native/{attention,functions,linear}.h")]
 unsafe extern "C" {
@@ -84,7 +75,6 @@ unsafe extern "C" {
         ends: *const Raw,
         longest: i64,
         window: i64,
-        backend: Attention,
         y: *mut *mut Raw,
     ) -> *const c_char;
     fn hephaestus_cross_entropy(
@@ -106,7 +96,14 @@ unsafe extern "C" {
 
 /// What a fused function computed; `None` where it refused, for libtorch's own operations to compute it.
 pub fn fused<T>(function: &'static str, result: Result<T, TchError>) -> Option<T> {
-    result.inspect_err(|error| tracing::debug!(function, %error, "computed by libtorch's operations instead")).ok()
+    result
+        .inspect_err(|error| {
+            static TOLD: Once = Once::new();
+            TOLD.call_once(
+                || tracing::warn!(function, %error, "computed by libtorch's operations instead, which is slower"),
+            );
+        })
+        .ok()
 }
 
 static FUSES: AtomicBool = AtomicBool::new(true);
@@ -289,7 +286,7 @@ pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, lengths: &[i64]) -> Result<Ten
 
 /// The same on a GPU, where heads may share keys and values: `q` and the result `[N, H, D]`, `k` and `v` `[N, K, D]`, bf16.
 /// `ends` `[S + 1]` i32 is 0 and where each segment ends, `longest` the most tokens of one; `window` bounds how many tokens
-/// a query sees, itself included, and is none of cuDNN's.
+/// a query sees, itself included.
 ///
 /// # Errors
 /// Operands elsewhere or of another type, or shapes that do not fit.
@@ -298,12 +295,11 @@ pub fn attend_on_gpu(
     ends: &Tensor,
     longest: i64,
     window: Option<i64>,
-    backend: Attention,
 ) -> Result<Tensor, TchError> {
     let (q, k, v, ends) = (q.as_ptr(), k.as_ptr(), v.as_ptr(), ends.as_ptr());
     // SAFETY: every tensor lives through the call, which writes a tensor where it returns no error.
     #[expect(unsafe_code, reason = "calls into native/attention.cpp")]
-    made(|y| unsafe { hephaestus_attend_on_gpu(q, k, v, ends, longest, window.unwrap_or(0), backend, y) })
+    made(|y| unsafe { hephaestus_attend_on_gpu(q, k, v, ends, longest, window.unwrap_or(0), y) })
 }
 
 /// Of each row of `logits` `[R, V]`: the logarithm of the partition function Z, and the negative log-likelihood of its

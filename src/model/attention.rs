@@ -13,13 +13,14 @@ use super::twins::{self, Size, Twin};
 use crate::ffi;
 
 /// Attends `[N, H, D]` queries to `[N, K, D]` keys and values of the same segment at or before them; `window` bounds how
-/// far back, the token itself included. Returns `[N, H, D]`. `backend` is what computes bf16 on a GPU.
-pub fn attend([q, k, v]: [&Tensor; 3], segments: &Segments, window: Option<usize>, backend: ffi::Attention) -> Tensor {
+/// far back, the token itself included. Returns `[N, H, D]`. With `batched` segments of one length go through libtorch's
+/// attention over batches on a GPU too.
+pub fn attend([q, k, v]: [&Tensor; 3], segments: &Segments, window: Option<usize>, batched: bool) -> Tensor {
     // One that cuts nothing is none.
     let window = window.map(|window| window as i64).filter(|window| *window < segments.longest());
-    if let Some(ends) = segments.ends().filter(|_| q.kind() == Kind::BFloat16 && ffi::fuses()) {
-        let backend = if window.is_some() { ffi::Attention::Flash } else { backend };
-        match ffi::attend_on_gpu([q, k, v], ends, segments.longest(), window, backend) {
+    let batched = batched && window.is_none() && segments.uniform().is_some();
+    if let Some(ends) = segments.ends().filter(|_| q.kind() == Kind::BFloat16 && ffi::fuses() && !batched) {
+        match ffi::attend_on_gpu([q, k, v], ends, segments.longest(), window) {
             Ok(y) => return y,
             Err(error) => {
                 static TOLD: Once = Once::new();
@@ -43,57 +44,50 @@ pub fn attend([q, k, v]: [&Tensor; 3], segments: &Segments, window: Option<usize
     by_segment(q, k, v, segments, window)
 }
 
-/// The backend that takes the least time, forward and backward, for documents in `tokens` tokens on this GPU; one that
-/// refuses, or computes something else than the first, values or gradients, is out.
+/// Whether on this GPU libtorch's attention over batches, for which it has cuDNN besides FlashAttention, takes less time than
+/// that over packed segments, forward and backward, where rows of `length` tokens are a segment each. Where it refuses, or
+/// computes something else, it does not.
 ///
 /// # Errors
 /// Operands that do not fit into memory.
-pub fn fastest(config: &ModelConfig, device: Device, tokens: i64) -> Result<ffi::Attention, TchError> {
-    const BACKENDS: [ffi::Attention; 2] = [ffi::Attention::Flash, ffi::Attention::Cudnn];
+pub fn is_batched_faster(config: &ModelConfig, device: Device, length: i64) -> Result<bool, TchError> {
     const RUNS: usize = 5;
+    let Device::Cuda(index) = device else { return Ok(false) };
+    // Others go by way of all scores in memory.
+    if !config.head_dim.is_multiple_of(8) || config.head_dim > 128 || !ffi::has_kernels() {
+        return Ok(false);
+    }
     // Enough to tell them apart, and little beside a model.
-    let tokens = tokens.clamp(16, 8192);
-    let Device::Cuda(index) = device else { return Ok(BACKENDS[0]) };
-    // One document in two halves the room that is left; the last is a single token, and empty segments follow it.
-    let segments = Segments::new(vec![tokens / 2, tokens / 4, tokens - tokens / 2 - tokens / 4 - 1, 1], device)?;
-    let Some(ends) = segments.ends() else { return Ok(BACKENDS[0]) };
+    let length = length.clamp(16, 8192);
+    let segments = Segments::new(vec![length; (8192 / length) as usize], device)?;
+    let tokens: i64 = segments.lengths().iter().sum();
     let draw = |heads: usize| -> Result<Tensor, TchError> {
         let shape = [tokens, heads as i64, config.head_dim as i64];
         Tensor::f_randn(shape, (Kind::BFloat16, device))?.f_set_requires_grad(true)
     };
     let (q, k, v) = (draw(config.heads)?, draw(config.kv_heads)?, draw(config.kv_heads)?);
     let dy = draw(config.heads)?.detach();
-    let run = |backend| -> Result<[Tensor; 4], TchError> {
+    let run = |batched| -> Result<[Tensor; 4], TchError> {
         ffi::forget_gradients(&[q.shallow_clone(), k.shallow_clone(), v.shallow_clone()])?;
-        let y = ffi::attend_on_gpu([&q, &k, &v], ends, segments.longest(), None, backend)?;
+        let y = attend([&q, &k, &v], &segments, None, batched);
         ffi::backward(std::slice::from_ref(&y), std::slice::from_ref(&dy))?;
         Ok([y.detach(), q.grad(), k.grad(), v.grad()])
     };
-    let mut best: Option<(ffi::Attention, Duration)> = None;
-    let mut expected: Option<[Tensor; 4]> = None;
-    for backend in BACKENDS {
-        let Ok(found) = run(backend) else { continue };
-        let expected = expected.get_or_insert_with(|| found.each_ref().map(Tensor::shallow_clone));
-        let apart = twins::largest(found.iter().zip(&*expected).map(|(a, b)| twins::difference(a, b)));
-        // No number is no agreement.
-        let agrees = apart < 1e-2;
-        if !agrees {
-            tracing::warn!(?backend, apart, "left out: its attention is another");
-            continue;
-        }
+    let timed = |batched| -> Result<Duration, TchError> {
         Cuda::synchronize(index as i64);
         let begin = Instant::now();
-        if (0..RUNS).any(|_| run(backend).is_err()) {
-            continue;
+        for _ in 0..RUNS {
+            drop(run(batched)?);
         }
         Cuda::synchronize(index as i64);
-        let took = begin.elapsed() / RUNS as u32;
-        tracing::debug!(?backend, ?took, "attention");
-        if best.is_none_or(|(_, least)| took < least) {
-            best = Some((backend, took));
-        }
-    }
-    Ok(best.map_or(BACKENDS[0], |(backend, _)| backend))
+        Ok(begin.elapsed() / RUNS as u32)
+    };
+    let apart = twins::largest(run(true)?.iter().zip(run(false)?).map(|(a, b)| twins::difference(a, &b)));
+    // No number is no agreement.
+    let agrees = apart < 1e-2;
+    let (batches, packed) = (timed(true)?, timed(false)?);
+    tracing::debug!(?batches, ?packed, apart, "attention");
+    Ok(agrees && batches < packed)
 }
 
 /// What the fused function computes, by libtorch's operations: a call a segment.
@@ -131,7 +125,7 @@ pub(super) fn twins(size: &Size) -> Vec<Twin> {
         let plain_segments = segments.clone();
         let fused = move |x: &[Tensor]| {
             let segments = segments(x[0].device())?;
-            Ok(vec![attend([&x[0], &x[1], &x[2]], &segments, window, ffi::Attention::Flash)])
+            Ok(vec![attend([&x[0], &x[1], &x[2]], &segments, window, false)])
         };
         Twin::new(name, &shapes, fused, move |x| {
             let segments = plain_segments(x[0].device()).expect("a list of integers");

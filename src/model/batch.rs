@@ -29,6 +29,11 @@ impl TokenBatch {
     /// # Errors
     /// Whatever libtorch refuses, such as more memory than there is.
     pub fn to_device(batch: &Batch, device: Device) -> Result<Self, TchError> {
+        let inside: i64 = batch.segments.iter().sum();
+        if inside != batch.tokens.len() as i64 {
+            // Attention would leave the others as they were in memory.
+            return Err(TchError::Shape(format!("segments of {inside} tokens for {}", batch.tokens.len())));
+        }
         let sources: Vec<i64> = batch.sources.iter().map(|source| i64::from(*source)).collect();
         Ok(Self {
             tokens: ffi::send(&Tensor::f_from_slice(&batch.tokens)?, device)?,

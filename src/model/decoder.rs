@@ -60,10 +60,10 @@ impl Decoder {
         self.recompute.iter_mut().zip(layers).for_each(|(mine, recompute)| *mine = *recompute);
     }
 
-    /// The same decoder with attention on a GPU computed by `backend`.
+    /// The same decoder with segments of one length `batched` for attention on a GPU, or packed as all others are.
     #[must_use]
-    pub fn with_attention(mut self, backend: ffi::Attention) -> Self {
-        self.layers.iter_mut().for_each(|layer| layer.attention = backend);
+    pub fn with_attention(mut self, batched: bool) -> Self {
+        self.layers.iter_mut().for_each(|layer| layer.batched = batched);
         self
     }
 

@@ -11,7 +11,6 @@ use super::norm::rms_norm;
 use super::parameters::Parameters;
 use super::rope::Rotation;
 use super::segments::Segments;
-use crate::ffi;
 
 /// One layer's weights and settings.
 #[derive(Debug)]
@@ -21,7 +20,7 @@ pub(super) struct Layer {
     head_dim: i64,
     eps: f64,
     window: Option<usize>,
-    pub(super) attention: ffi::Attention,
+    pub(super) batched: bool,
     input_norm: Tensor,
     query: Linear,
     key: Linear,
@@ -55,7 +54,7 @@ impl Layer {
             head_dim: config.head_dim as i64,
             eps: config.norm_eps,
             window: config.sliding_window,
-            attention: ffi::Attention::Flash,
+            batched: false,
             input_norm: get("input_layernorm.weight")?,
             query: linear("self_attn.q_proj", config.qkv_bias)?,
             key: linear("self_attn.k_proj", config.qkv_bias)?,
@@ -96,7 +95,7 @@ impl Layer {
             k = rms_norm(&k, k_weight, self.eps);
         }
         let (q, k) = rotation.apply(&q, &k);
-        let mixed = attend([&q, &k, &v], segments, self.window, self.attention); // [N, H, D]
+        let mixed = attend([&q, &k, &v], segments, self.window, self.batched); // [N, H, D]
         mixed.reshape([-1, self.heads * self.head_dim])
     }
 }

@@ -15,6 +15,14 @@ pub fn logits_at_once(on_gpu: bool) -> u64 {
     if on_gpu { 1 << 27 } else { 1 << 25 }
 }
 
+/// Rows of so many logits that are held at once: whole tiles of a product's, where there is room for one.
+#[must_use]
+pub fn rows_at_once(on_gpu: bool, vocabulary: u64) -> u64 {
+    const TILE: u64 = 128;
+    let rows = logits_at_once(on_gpu) / vocabulary.max(1);
+    if rows > TILE { rows / TILE * TILE } else { rows.max(1) }
+}
+
 /// A batch's loss.
 #[derive(Debug)]
 pub struct LossOutput {
@@ -37,7 +45,7 @@ pub fn linear_cross_entropy(
     z_loss: f64,
 ) -> LossOutput {
     let learn = hidden.requires_grad();
-    let rows = (logits_at_once(hidden.device().is_cuda()) as i64 / head.size()[0]).max(1);
+    let rows = rows_at_once(hidden.device().is_cuda(), head.size()[0] as u64) as i64;
     let (h, w) = (hidden.detach(), head.detach());
     let (mut sums, mut nlls, mut hidden_grads, mut head_grad) = (Vec::new(), Vec::new(), Vec::new(), None);
     let chunks = h.split(rows, 0).into_iter().zip(targets.split(rows, 0)).zip(weights.split(rows, 0));

@@ -16,6 +16,8 @@ pub struct Twin {
     pub name: &'static str,
     /// Elements that forward and backward together read and write at least, where memory is what bounds them.
     pub moved: Option<u64>,
+    /// Largest relative difference in bf16 that its definition leaves it.
+    pub tolerance: f64,
     shapes: Vec<Vec<i64>>,
     fused: Fused,
     plain: Plain,
@@ -79,6 +81,7 @@ impl Twin {
         Self {
             name,
             moved: None,
+            tolerance: 1e-2,
             shapes: shapes.iter().map(|shape| shape.to_vec()).collect(),
             fused: Box::new(fused),
             plain: Box::new(plain),
@@ -89,6 +92,11 @@ impl Twin {
     /// The same, known to read and write so many elements at least.
     pub(crate) fn moving(self, elements: i64) -> Self {
         Self { moved: u64::try_from(elements).ok(), ..self }
+    }
+
+    /// The same with so large a difference in bf16 left to it.
+    pub(crate) fn within(self, tolerance: f64) -> Self {
+        Self { tolerance, ..self }
     }
 
     /// The same for a function that is not differentiated.
@@ -163,7 +171,7 @@ mod tests {
         // Widths that are no multiple of what a processor takes at once, and segments of one length.
         let odd = Size { segments: vec![51; 4], width: 91, inner: 37, heads: 3, kv_heads: 3, head: 6, vocabulary: 301 };
         for twin in [all(&even), all(&odd)].iter().flatten() {
-            for (kind, tolerance) in [(Kind::Float, 5e-6), (Kind::BFloat16, 1e-2)] {
+            for (kind, tolerance) in [(Kind::Float, 5e-6), (Kind::BFloat16, twin.tolerance)] {
                 let difference = twin.difference(kind, Device::Cpu).unwrap();
                 assert!(difference < tolerance, "{} in {kind:?} differs by {difference:e}", twin.name);
             }

@@ -10,7 +10,7 @@
 
 use crate::hf::names;
 use crate::model::config::{ModelConfig, Recompute};
-use crate::model::loss::logits_at_once;
+use crate::model::loss::rows_at_once;
 use crate::recipe::sections::Moments;
 
 use super::{Arithmetic, Compute, Plan};
@@ -149,8 +149,7 @@ impl<'a> Load<'a> {
     fn in_the_loss(&self) -> [Moment; 3] {
         let kept = self.layers().map(|layer| self.kept(layer)).sum::<u64>();
         let (wide, head, vocabulary) = (self.wide(), self.head(), self.config.vocab_size as u64);
-        let at_once = logits_at_once(matches!(self.compute, Compute::Cuda(_)));
-        let chunk = (at_once / vocabulary).max(1).min(self.tokens);
+        let chunk = rows_at_once(matches!(self.compute, Compute::Cuda(_)), vocabulary).min(self.tokens);
         let second = chunk.min(self.tokens - chunk);
         let logits = |rows: u64| width(self.arithmetic) * rows * vocabulary;
         // The second product is added in fp32 to what the first one, in bf16, is turned into; a CPU makes it in bf16 and

@@ -145,10 +145,10 @@ pub fn engine(plan: &Plan, checkpoint: Option<&Path>) -> anyhow::Result<Engine> 
             format!("{}: the optimizer's state does not fit this model in this precision", folder.display())
         })?;
     }
-    let attention = attention::fastest(config, device, plan.data.sequence_length as i64)?;
+    let batched = attention::is_batched_faster(config, device, plan.data.sequence_length as i64)?;
     let decoder = Decoder::new(config, &parameters, Recompute::None)?
         .with_recompute(&plan.model.recompute)
-        .with_attention(attention)
+        .with_attention(batched)
         .with_fp8(plan.device.arithmetic == Arithmetic::Fp8);
     let engine = Engine::new(parameters, decoder, optimizer, plan.optimizer.z_loss);
     Ok(if plan.device.graphs { engine.with_graphs() } else { engine })

@@ -16,6 +16,7 @@
 #define __global__
 #define __device__
 #define __host__
+#define __launch_bounds__(threads)
 // Blocks do not run side by side.
 #define __shared__ static
 
