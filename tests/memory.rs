@@ -92,8 +92,9 @@ impl Case<'_> {
     fn measured(&self) -> u64 {
         let Case { config, arithmetic, batch: (rows, micro), recompute } = *self;
         let mut memory = CountedMemory::begin().unwrap();
-        let kind = if arithmetic == Arithmetic::Bf16 { Kind::BFloat16 } else { Kind::Float };
+        let kind = if arithmetic == Arithmetic::Fp32 { Kind::Float } else { Kind::BFloat16 };
         let mut engine = engine(config, kind, Device::Cpu, recompute);
+        engine.decoder.set_fp8(arithmetic == Arithmetic::Fp8);
         let micro = vec![batch(config, rows, LENGTH); micro];
         for _ in 0..micro.len().min(2) {
             memory.most();
@@ -134,7 +135,7 @@ fn the_estimate_is_within_a_tenth_of_the_bytes_that_are_there() {
     let mut most = 0.0_f64;
     for (number, (name, config)) in models.iter().enumerate() {
         for (at, (recomputed, recompute)) in layers.iter().enumerate() {
-            let arithmetic = [Arithmetic::Bf16, Arithmetic::Fp32][(number + at) % 2];
+            let arithmetic = [Arithmetic::Bf16, Arithmetic::Fp32, Arithmetic::Fp8][(number + at) % 3];
             let batch = [(4, 1), (2, 2)][(number / 2 + at / 2) % 2];
             let case = Case { config, arithmetic, batch, recompute };
             let (estimate, measured) = (case.estimate() as f64, case.measured() as f64);

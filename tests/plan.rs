@@ -237,6 +237,10 @@ fn the_memory_estimate_is_the_sum_written_down_for_each_part() {
     let beside = 36 + 2 * 2 * 4 + 3 * 2 * 16 + 2 * 2 * 8;
     assert_eq!((memory.activations, memory.loss), (32 * (layer + beside), 0));
     assert_eq!((memory.masters, plan::memory::checkpoint(&full)), (4 * 1576, 14 * 1576));
+    // Moments in bf16 are stored in fp32 like the others.
+    let narrow = sound(&folder, &["optimizer.moments=bf16"]);
+    let moments = plan::memory::estimate(&narrow).moments;
+    assert_eq!((moments, plan::memory::checkpoint(&narrow)), (4 * 1576, 12 * 1576));
 }
 
 /// The world with a model of 32 layers and 43 million parameters over rows of up to 8192 tokens.

@@ -25,9 +25,10 @@ use hephaestus::plan::{self, Compute, Machine, Plan, memory};
 use hephaestus::recipe::Loaded;
 use hephaestus::train::data::Data;
 use hephaestus::train::profile::Profile;
+use hephaestus::train::refusal;
 use hephaestus::train::start;
 use hephaestus::train::step::Engine;
-use hephaestus::{ffi, hf, recipe, trace, train};
+use hephaestus::{ffi, hf, recipe, trace};
 use serde_json::{Value, json};
 use tch::{Cuda, Device, Tensor};
 
@@ -75,7 +76,7 @@ fn main() -> ExitCode {
     }
     trace::start();
     let cli = Cli::parse_from(arguments);
-    let told = train::refusal::caught(|| run(&cli)).and_then(|found| Ok(writeln!(io::stdout(), "{found}")?));
+    let told = refusal::caught(|| run(&cli)).and_then(|found| Ok(writeln!(io::stdout(), "{found}")?));
     match told {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -71,8 +71,13 @@ impl Decoder {
     /// they are, as is usual: the loss depends on them most.
     #[must_use]
     pub fn with_fp8(mut self, fp8: bool) -> Self {
-        self.layers.iter_mut().for_each(|layer| layer.set_fp8(fp8));
+        self.set_fp8(fp8);
         self
+    }
+
+    /// Sets whether the products of layers are in FP8.
+    pub fn set_fp8(&mut self, fp8: bool) {
+        self.layers.iter_mut().for_each(|layer| layer.set_fp8(fp8));
     }
 
     /// `[N, C]` hidden states after the last norm, ready for the head.

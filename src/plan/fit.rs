@@ -17,6 +17,7 @@ use super::{Arithmetic, Plan};
 use crate::figures::size;
 use crate::hf::names;
 use crate::model::config::Recompute;
+use crate::recipe::sections::Moments;
 
 /// FLOPs in the time of one byte to or from memory, as both are reached in training: on an H100 about 500 TFLOP/s in bf16
 /// and 2.5 TB/s. It decides between choices that are close in any case.
@@ -119,9 +120,13 @@ fn too_large(plan: &Plan, takes: u64) -> String {
     let parts = super::memory::estimate(plan);
     let batchless = parts.weights + parts.masters + parts.moments + parts.gradients;
     if batchless > memory {
-        let alone = size(batchless);
+        let narrower = match plan.optimizer.moments {
+            Moments::Fp32 => format!(", or optimizer.moments=bf16, which saves {}", size(parts.moments / 2)),
+            Moments::Bf16 => String::new(),
+        };
         return format!(
-            "{all}: weights, moments and gradients alone are {alone}; use a larger device or a smaller model"
+            "{all}: weights, moments and gradients alone are {}; use a larger device or a smaller model{narrower}",
+            size(batchless)
         );
     }
     let fitting: Vec<_> = others.iter().filter(|(_, bytes)| *bytes <= memory).collect();
@@ -191,6 +196,10 @@ pub fn less(plan: &Plan) -> Vec<(String, u64)> {
             1,
             vec![Recompute::Full; layers],
         );
+    }
+    if plan.optimizer.moments == Moments::Fp32 {
+        let load = Load { moments: Moments::Bf16, ..Load::of(plan) };
+        all.push(("optimizer.moments=bf16".to_owned(), load.memory().total()));
     }
     let half = plan.data.sequence_length / 2;
     if smaller.is_none() && half > 1 {

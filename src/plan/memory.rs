@@ -48,11 +48,12 @@ pub fn estimate(plan: &Plan) -> Memory {
     Load::of(plan).memory()
 }
 
-/// Bytes of one checkpoint: the weights, the fp32 masters where those are others, and two moments.
+/// Bytes of one checkpoint: the weights, the fp32 masters where those are others, and two moments, in fp32 whatever they are in
+/// memory.
 #[must_use]
 pub fn checkpoint(plan: &Plan) -> u64 {
     let memory = estimate(plan);
-    memory.weights + memory.masters + memory.moments
+    memory.weights + memory.masters + 8 * names::total(&plan.model.config)
 }
 
 /// Bytes of an element in forward and backward.
