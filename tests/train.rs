@@ -193,14 +193,15 @@ fn ctrl_c_saves_where_it_stands_and_says_how_to_go_on() {
     let folder = workshop();
     let mut run = Program::new(program("train"));
     run.current_dir(folder.path()).args(["--recipe", "cpt.yaml", "--set", "stages.0.steps=100000"]);
-    let mut run = run.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut run = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     while !folder.path().join("out/step-4").is_dir() && run.try_wait().unwrap().is_none() {
         std::thread::sleep(Duration::from_millis(1));
     }
     assert!(Program::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap().success());
     let ended = run.wait_with_output().unwrap();
     let out = String::from_utf8(ended.stdout).unwrap();
-    assert_eq!(ended.status.code(), Some(130), "{out}");
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(130), "{:?}: {out}{told}", ended.status);
     let saved = out.strip_prefix("stopped: ").and_then(|out| out.split_once(';')).unwrap().0;
     assert!(folder.path().join(saved).join("manifest.json").is_file(), "{out}");
 }
