@@ -41,6 +41,14 @@ impl Toolkit {
         Some(Self { root })
     }
 
+    /// Where NCCL's header lies: beside the Python wheel that libtorch came in, else in the toolkit, else where a
+    /// distribution's packages put it.
+    fn nccl(&self, libtorch: &Path) -> Option<PathBuf> {
+        let beside = libtorch.parent().map(|packages| packages.join("nvidia/nccl/include"));
+        let places = [beside, Some(self.root.join("include")), Some(PathBuf::from("/usr/include"))];
+        places.into_iter().flatten().find(|place| place.join("nccl.h").is_file())
+    }
+
     /// Compiles the kernels into objects, side by side.
     fn compile_kernels(&self) -> Vec<PathBuf> {
         let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo tells where to write"));
@@ -86,14 +94,22 @@ fn compile_native(root: &Path, toolkit: Option<&Toolkit>) {
         .flag("-fno-trapping-math")
         .include(root.join("include"))
         .include(root.join("include/torch/csrc/api/include"));
+    if !root.join("include/gloo/context.h").is_file() {
+        // What of Gloo's headers libtorch's own need.
+        build.include("native");
+    }
     if let Some(toolkit) = toolkit {
         build.define("HEPHAESTUS_KERNELS", None).include(toolkit.root.join("include"));
         build.objects(toolkit.compile_kernels());
+        if let Some(headers) = toolkit.nccl(root) {
+            build.define("HEPHAESTUS_NCCL", None).include(headers);
+        }
     }
     let files = [
         "attention",
         "device",
         "functions",
+        "groups",
         "linear",
         "loops",
         "memory",
@@ -101,6 +117,7 @@ fn compile_native(root: &Path, toolkit: Option<&Toolkit>) {
         "products",
         "profile",
         "rows",
+        "store",
         "streams",
         "versions",
     ];

@@ -9,6 +9,7 @@
 //! - [`optim`]: the optimizer, and the learning rate as a function of the step.
 //! - [`hf`]: Hugging Face folders: configuration, parameter names, weights.
 //! - [`checkpoint`]: what a run saves, and how it is believed again.
+//! - [`distributed`]: several processes that train together: how they meet, and in which groups.
 //! - [`train`]: the loop: one step, validation, stopping and going on.
 //! - [`doctor`]: what a machine can do, checked and measured.
 //! - [`figures`], [`progress`] and [`trace`]: numbers as people read them, bars for what takes a while, and what happens
@@ -16,6 +17,7 @@
 //! - [`ffi`]: the boundary to `native/` and with it to libtorch.
 
 pub mod checkpoint;
+pub mod distributed;
 pub mod doctor;
 pub mod ffi;
 pub mod hf;

@@ -1,6 +1,7 @@
 //! Integration tests: one binary, a module a subject.
 mod corpus;
 mod cuda;
+mod distributed;
 mod doctor;
 mod export;
 mod hf;

@@ -1,14 +1,17 @@
 //! The boundary to `native/`: safe functions over its C ones. The only `unsafe` besides memory maps.
 //!
 //! `machine` says what the program runs on, `memory` what tensors take there, `functions` are parts of a model,
-//! differentiable, `lists` go over every parameter at once, `streams` copies and repeats on a GPU, `profile` records what
-//! they do.
+//! differentiable, `lists` go over every parameter at once, `streams` copies and repeats on a GPU, `groups` what several
+//! processes do together, `membership` which they are and `store` how they meet, `profile` records what they do.
 
 mod functions;
+mod groups;
 mod lists;
 mod machine;
+mod membership;
 mod memory;
 mod profile;
+mod store;
 mod streams;
 
 use std::ffi::{CStr, c_char};
@@ -17,10 +20,13 @@ use std::ptr;
 use tch::{TchError, Tensor};
 
 pub use functions::*;
+pub use groups::*;
 pub use lists::*;
 pub use machine::*;
+pub use membership::*;
 pub use memory::*;
 pub use profile::*;
+pub use store::*;
 pub use streams::*;
 
 /// `at::Tensor`, which only C++ looks into.
