@@ -134,7 +134,7 @@ largest() {
 
 # A model that fits with all it keeps: PART MODEL MODES [MORE], MORE being `graphs` to record micro-batches besides.
 fitting() {
-    local part=$1 model=$2 modes=$3 more=${4:-} weights
+    local part=$1 model=$2 modes=$3 more=${4:-}
     rm -f "$work/results/$part".*
     # shellcheck disable=SC2046
     ours 60 "$part.bf16" "$model" --set device.precision=bf16 $(counted "$model") --rows "$work/$model.safetensors"
@@ -144,14 +144,10 @@ fitting() {
         # shellcheck disable=SC2046
         ours 60 "$part.bf16.$more" "$model" --set device.precision=bf16 --set device.cuda_graphs=true $(counted "$model")
     fi
-    for weights in autocast masters; do
-        # shellcheck disable=SC2046
-        peer 120 "$part.peer.$weights" "$model" "benches/recipes/$model.json" --weights $weights --modes "$modes" \
-            $(counted "$model")
-        # Eager once is enough.
-        modes=${modes#eager,}${more:+,$more}
-        more=
-    done
+    # Weights in bf16 beside fp32 masters, the fastest that such a peer can have.
+    # shellcheck disable=SC2046
+    peer 150 "$part.peer" "$model" "benches/recipes/$model.json" --weights masters --modes "$modes${more:+,$more}" \
+        $(counted "$model")
 }
 
 curves() {
@@ -159,7 +155,6 @@ curves() {
     local batch=(--set batch.sequences=8 --set batch.micro_sequences=8)
     rm -rf "$work/results/curve".* "$first"
     ours 60 curve.ours $curve "${batch[@]}" --set device.precision=bf16 "${steps[@]}" --rows $rows --weights $first
-    ours 60 curve.again $curve "${batch[@]}" --set device.precision=bf16 "${steps[@]}"
     ours 90 curve.twins $curve "${batch[@]}" --set device.precision=bf16 "${steps[@]}" --twins
     ours 60 curve.fp8 $curve "${batch[@]}" --set device.precision=fp8 "${steps[@]}"
     for weights in autocast masters; do

@@ -7,7 +7,6 @@ PAIRS = [
     ("fused and twins", "curve.ours", "curve.twins"),
     ("ours and transformers", "curve.ours", "curve.peer.autocast"),
     ("fp8 and bf16", "curve.fp8", "curve.ours"),
-    ("ours twice", "curve.again", "curve.ours"),
     ("transformers with bf16 weights, and under autocast", "curve.peer.masters", "curve.peer.autocast"),
 ]
 
@@ -42,7 +41,7 @@ def table(results, found: list[tuple[str, float, float]]) -> list[str]:
     steps = len(losses(results, "curve.ours"))
     rows = [f"{steps} steps from the same weights over the same rows. Of each step the mean loss over the tokens trained on, before "
             f"its update; of that the mean over {WINDOW} steps at a time; of that |a - b| / b, at all {steps - WINDOW + 1} places. "
-            "The last two rows are what rounding and the order of sums alone make of a difference. In the twins' run the "
+            "The last row is what rounding and the order of sums alone make of a difference. In the twins' run the "
             "optimizer stays fused.", "",
             "| | largest | mean |", "|---|---|---|"]
     rows += [f"| {name} | {largest:.3%} | {mean:.3%} |" for name, largest, mean in found]
