@@ -10,8 +10,7 @@ use super::twins::{Size, Twin};
 use crate::ffi;
 
 /// Logits held at once: as few as keep the products busy. On a GPU 256 MiB of them in bf16.
-#[must_use]
-pub fn logits_at_once(on_gpu: bool) -> u64 {
+fn logits_at_once(on_gpu: bool) -> u64 {
     if on_gpu { 1 << 27 } else { 1 << 25 }
 }
 

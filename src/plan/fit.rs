@@ -203,7 +203,7 @@ pub fn less(plan: &Plan) -> Vec<(String, u64)> {
     }
     let half = plan.data.sequence_length / 2;
     if smaller.is_none() && half > 1 {
-        let load = Load { tokens: half as u64, recompute: &plan.model.recompute, ..Load::of(plan) };
+        let load = Load { tokens: half as u64, ..Load::of(plan) };
         all.push((format!("data.sequence_length={half} in a new run"), load.memory().total()));
     }
     let takes = super::memory::estimate(plan).total();
