@@ -5,6 +5,7 @@ use std::path::Path;
 use hephaestus::corpus::loader::{Position, StepBatch};
 use hephaestus::model::config::{ModelConfig, Recompute};
 use hephaestus::model::decoder::Decoder;
+use hephaestus::model::loss::rows_at_once;
 use hephaestus::model::twins::{Size, all};
 use hephaestus::plan::memory::Load;
 use hephaestus::plan::{self, Arithmetic, Compute, Machine};
@@ -196,6 +197,7 @@ fn the_estimate_is_within_a_tenth_of_what_a_gpu_has_in_use() {
             several: true,
             graphs: false,
             recompute: &recompute,
+            loss_rows: rows_at_once(Some(0), 32_000, 2),
         };
         let (estimate, used) = (load.memory().total() as f64, hephaestus::ffi::cuda_peak_memory(0) as f64);
         let off = estimate / used - 1.0;

@@ -6,6 +6,7 @@ use hephaestus::corpus::batch::Batch;
 use hephaestus::ffi::CountedMemory;
 use hephaestus::model::config::{Family, ModelConfig, Recompute, RopeScaling};
 use hephaestus::model::decoder::Decoder;
+use hephaestus::model::loss::rows_at_once;
 use hephaestus::model::parameters::Parameters;
 use hephaestus::optim::adamw::{AdamW, Settings};
 use hephaestus::plan::memory::Load;
@@ -83,6 +84,7 @@ impl Case<'_> {
             several: micro > 1,
             graphs: false,
             recompute,
+            loss_rows: rows_at_once(None, config.vocab_size as u64, 4),
         }
         .memory()
         .total()

@@ -225,13 +225,17 @@ fn documents_do_not_see_each_other() {
 }
 
 #[test]
-fn the_gradient_of_the_z_loss_is_that_of_autograd() {
+fn loss_and_gradient_are_those_of_autograd_however_many_rows_are_held_at_once() {
+    [1, 2, 3, 7, 100].into_iter().for_each(loss_and_gradient_are_those_of_autograd);
+}
+
+fn loss_and_gradient_are_those_of_autograd(rows: i64) {
     let options = (Kind::Float, Device::Cpu);
     let hidden = Tensor::randn([7, 5], options).set_requires_grad(true);
     let head = Tensor::randn([11, 5], options).set_requires_grad(true);
     let targets = Tensor::from_slice(&[0_i64, 10, IGNORE, 3, 4, 5, 6]);
     let weights = Tensor::from_slice(&[1_f32, 0.5, 0.0, 2.0, 1.0, 1.0, 0.25]);
-    let ours = hephaestus::model::loss::linear_cross_entropy(&hidden, &head, &targets, &weights, 0.3);
+    let ours = hephaestus::model::loss::linear_cross_entropy(&hidden, &head, &targets, &weights, 0.3, rows);
     (&ours.sum * 2.0).backward();
     let (by_hidden, by_head) = (hidden.grad().copy(), head.grad().copy());
     let (hidden, head) = (hidden.detach().set_requires_grad(true), head.detach().set_requires_grad(true));

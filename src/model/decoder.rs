@@ -9,7 +9,7 @@ use tch::{TchError, Tensor};
 use super::batch::TokenBatch;
 use super::config::{ModelConfig, Recompute};
 use super::layer::{Layer, take};
-use super::loss::{LossOutput, linear_cross_entropy};
+use super::loss::{LossOutput, linear_cross_entropy, rows_at_once};
 use super::norm::rms_norm;
 use super::parameters::Parameters;
 use super::rope::{Rope, Rotation};
@@ -27,6 +27,8 @@ pub struct Decoder {
     rope: Rope,
     /// Of each layer.
     recompute: Vec<Recompute>,
+    /// Rows whose logits are held at once.
+    loss_rows: i64,
 }
 
 impl Decoder {
@@ -45,6 +47,10 @@ impl Decoder {
             eps: config.norm_eps,
             rope: Rope::new(config, parameters.device()),
             recompute: vec![recompute; config.layers],
+            loss_rows: {
+                let gpu = parameters.device().is_cuda().then_some(0);
+                rows_at_once(gpu, config.vocab_size as u64, parameters.kind().elt_size_in_bytes() as u64) as i64
+            },
         })
     }
 
@@ -58,6 +64,12 @@ impl Decoder {
     /// Sets what each layer recomputes, from the first on.
     pub fn set_recompute(&mut self, layers: &[Recompute]) {
         self.recompute.iter_mut().zip(layers).for_each(|(mine, recompute)| *mine = *recompute);
+    }
+
+    /// The same decoder with the logits of so many rows held at once.
+    #[must_use]
+    pub fn with_loss_rows(self, rows: u64) -> Self {
+        Self { loss_rows: rows as i64, ..self }
     }
 
     /// The same decoder with segments of one length `batched` for attention on a GPU, or packed as all others are.
@@ -144,7 +156,7 @@ impl Decoder {
     }
 
     fn head_loss(&self, hidden: &Tensor, batch: &TokenBatch, z_loss: f64) -> LossOutput {
-        linear_cross_entropy(hidden, &self.head, &batch.targets, &batch.weights, z_loss)
+        linear_cross_entropy(hidden, &self.head, &batch.targets, &batch.weights, z_loss, self.loss_rows)
     }
 }
 

@@ -9,16 +9,21 @@ use super::linear::product;
 use super::twins::{Size, Twin};
 use crate::ffi;
 
-/// Logits held at once: as few as keep the products busy. On a GPU 256 MiB of them in bf16.
-fn logits_at_once(on_gpu: bool) -> u64 {
-    if on_gpu { 1 << 27 } else { 1 << 25 }
-}
-
-/// Rows of so many logits that are held at once: whole tiles of a product's, where there is room for one.
+/// R: rows of V logits of so many bytes each that are held at once, in whole tiles of a product where there is room for one.
+///
+/// For each chunk the fp32 sum of the head's gradient is read and written once, which fewer and larger ones spare; so a GPU
+/// of `gpu` bytes holds a 256th of them, at least 64 and at most 512 MiB, and one of unknown memory, `Some(0)`, 256 MiB. On a
+/// CPU, `None`, what its caches still see.
 #[must_use]
-pub fn rows_at_once(on_gpu: bool, vocabulary: u64) -> u64 {
+pub fn rows_at_once(gpu: Option<u64>, vocabulary: u64, bytes: u64) -> u64 {
     const TILE: u64 = 128;
-    let rows = logits_at_once(on_gpu) / vocabulary.max(1);
+    const MIB: u64 = 1 << 20;
+    let logits = match gpu {
+        None => 32 * MIB,
+        Some(0) => 256 * MIB / bytes,
+        Some(memory) => (memory / 256).clamp(64 * MIB, 512 * MIB) / bytes,
+    };
+    let rows = logits / vocabulary.max(1);
     if rows > TILE { rows / TILE * TILE } else { rows.max(1) }
 }
 
@@ -35,16 +40,17 @@ pub struct LossOutput {
 /// section 5).
 ///
 /// `hidden` `[N, C]`, `head` `[V, C]`, `targets` `[N]` i64 (negative for none), `weights` `[N]` f32 (0 where there is no
-/// target). Softmax and sums are in fp32 whatever the inputs are. Gradients are only computed where `hidden` asks for them.
+/// target), `rows` R. Softmax and sums are in fp32 whatever the inputs are. Gradients are only computed where `hidden` asks
+/// for them.
 pub fn linear_cross_entropy(
     hidden: &Tensor,
     head: &Tensor,
     targets: &Tensor,
     weights: &Tensor,
     z_loss: f64,
+    rows: i64,
 ) -> LossOutput {
     let learn = hidden.requires_grad();
-    let rows = rows_at_once(hidden.device().is_cuda(), head.size()[0] as u64) as i64;
     let (h, w) = (hidden.detach(), head.detach());
     let (mut sums, mut nlls, mut hidden_grads, mut head_grad) = (Vec::new(), Vec::new(), Vec::new(), None);
     let chunks = h.split(rows, 0).into_iter().zip(targets.split(rows, 0)).zip(weights.split(rows, 0));
@@ -126,7 +132,7 @@ fn with_gradient(value: &Tensor, input: &Tensor, gradient: &Tensor) -> Tensor {
 pub(super) fn twins(size: &Size) -> Vec<Twin> {
     const Z_LOSS: f64 = 0.2;
     let vocabulary = size.vocabulary;
-    let rows = size.tokens().min(logits_at_once(true) as i64 / vocabulary);
+    let rows = size.tokens().min(rows_at_once(Some(0), vocabulary as u64, 2) as i64);
     // Some rows have no target, some a weight of a half.
     let targets = move |device| {
         let targets = Tensor::arange(rows, (Kind::Int64, device)) * 7919;

@@ -64,6 +64,13 @@ fn width(arithmetic: Arithmetic) -> u64 {
     }
 }
 
+/// Rows whose logits a plan holds at once.
+#[must_use]
+pub fn loss_rows(plan: &Plan) -> u64 {
+    let gpu = matches!(plan.device.compute, Compute::Cuda(_)).then_some(plan.room.memory);
+    rows_at_once(gpu, plan.model.config.vocab_size as u64, width(plan.device.arithmetic))
+}
+
 /// Shapes of micro-batches that are recorded as CUDA graphs at most; each has gradients of its own.
 pub const GRAPHS: u64 = 6;
 
@@ -86,6 +93,8 @@ pub struct Load<'a> {
     pub graphs: bool,
     /// What the backward pass computes again, of each layer.
     pub recompute: &'a [Recompute],
+    /// R: rows whose logits are held at once.
+    pub loss_rows: u64,
 }
 
 /// Of one moment: gradients, activations, and what the loss holds.
@@ -104,6 +113,7 @@ impl<'a> Load<'a> {
             several: plan.batch.rows > plan.batch.micro_rows,
             graphs: plan.device.graphs,
             recompute: &plan.model.recompute,
+            loss_rows: loss_rows(plan),
         }
     }
 
@@ -150,7 +160,7 @@ impl<'a> Load<'a> {
     fn in_the_loss(&self) -> [Moment; 3] {
         let kept = self.layers().map(|layer| self.kept(layer)).sum::<u64>();
         let (wide, head, vocabulary) = (self.wide(), self.head(), self.config.vocab_size as u64);
-        let chunk = rows_at_once(matches!(self.compute, Compute::Cuda(_)), vocabulary).min(self.tokens);
+        let chunk = self.loss_rows.min(self.tokens);
         let second = chunk.min(self.tokens - chunk);
         let logits = |rows: u64| width(self.arithmetic) * rows * vocabulary;
         // The second product is added in fp32 to what the first one, in bf16, is turned into; a CPU makes it in bf16 and

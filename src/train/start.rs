@@ -16,7 +16,7 @@ use crate::model::config::Recompute;
 use crate::model::decoder::Decoder;
 use crate::model::parameters::Parameters;
 use crate::optim::adamw::{AdamW, Settings};
-use crate::plan::{Arithmetic, Compute, Plan, Weights};
+use crate::plan::{Arithmetic, Compute, Plan, Weights, memory};
 use crate::recipe::sections::Moments;
 
 /// Where a run goes on from.
@@ -148,6 +148,7 @@ pub fn engine(plan: &Plan, checkpoint: Option<&Path>) -> anyhow::Result<Engine> 
     let batched = attention::is_batched_faster(config, device, plan.data.sequence_length as i64)?;
     let decoder = Decoder::new(config, &parameters, Recompute::None)?
         .with_recompute(&plan.model.recompute)
+        .with_loss_rows(memory::loss_rows(plan))
         .with_attention(batched)
         .with_fp8(plan.device.arithmetic == Arithmetic::Fp8);
     let engine = Engine::new(parameters, decoder, optimizer, plan.optimizer.z_loss);
