@@ -8,7 +8,7 @@ use hephaestus::model::decoder::Decoder;
 use hephaestus::model::loss::rows_at_once;
 use hephaestus::model::twins::{Size, all};
 use hephaestus::plan::memory::Load;
-use hephaestus::plan::{self, Arithmetic, Compute, Machine};
+use hephaestus::plan::{self, Arithmetic, Compute, Machine, Ranks};
 use hephaestus::recipe::sections::Moments;
 use hephaestus::train::data::Data;
 use hephaestus::train::start;
@@ -107,7 +107,7 @@ fn run(folder: &TempDir, overrides: &[&str]) -> (Engine, Vec<StepBatch>, usize) 
     let text = text.replace("corpora/", &format!("{}/", path(here, "corpora")));
     let text = text.replace("tokenizer: tok", &format!("tokenizer: {}", path(here, "tok")));
     let recipe = recipe::parse(&text, &here.join("cpt.yaml"), &overrides).unwrap();
-    let machine = Machine::here((0..).map_while(ffi::cuda_device).collect());
+    let machine = Machine::here((0..).map_while(ffi::cuda_device).collect(), Ranks::default());
     let plan = plan::resolve(&recipe, &machine).unwrap();
     let data = Data::open(&plan).unwrap();
     let loader = data.loader(&plan, Position::start(plan.data.sources.len())).unwrap();

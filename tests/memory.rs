@@ -177,16 +177,16 @@ fn a_rehearsed_step_leaves_everything_as_it_was() {
     let batches = vec![batch(&config, 1, 64); 2];
     let values = |engine: &Engine| -> Vec<Tensor> {
         let specs = engine.parameters.specs();
-        let state = engine.optimizer.tensors(specs).into_iter().map(|(_, tensor)| tensor.copy());
+        let state = engine.optimizer.slices(specs).into_iter().map(|slice| slice.tensor.copy());
         state.chain(engine.parameters.tensors().iter().map(Tensor::copy)).collect()
     };
     for kind in [Kind::Float, Kind::BFloat16] {
         let [mut rehearsed, mut other] = [(); 2].map(|()| engine(&config, kind, Device::Cpu, &[Full, Nothing]));
         // Tests beside this one draw from the same generator.
         let specs = rehearsed.parameters.specs().to_vec();
-        let drawn = rehearsed.optimizer.tensors(&specs);
-        for ((_, mut mine), (_, drawn)) in other.optimizer.tensors(&specs).into_iter().zip(&drawn) {
-            tch::no_grad(|| mine.copy_(drawn));
+        let drawn = rehearsed.optimizer.slices(&specs);
+        for (mut mine, drawn) in other.optimizer.slices(&specs).into_iter().zip(&drawn) {
+            tch::no_grad(|| mine.tensor.copy_(&drawn.tensor));
         }
         other.optimizer.round_masters().unwrap();
         if kind == Kind::Float {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use hephaestus::corpus::format::{TokenType, path_of};
 use hephaestus::corpus::{Corpus, ManifestInfo, Writer};
 use hephaestus::model::config::Recompute;
-use hephaestus::plan::{self, Arithmetic, Compute, Gpu, Machine, Plan, Weights};
+use hephaestus::plan::{self, Arithmetic, Compute, Gpu, Machine, Plan, Ranks, Weights};
 use hephaestus::recipe;
 use hephaestus_core::vocabulary::Vocabulary;
 use serde_json::{Value, json};
@@ -100,7 +100,7 @@ fn gpu(name: &str, memory: u64, capability: (u32, u32)) -> Gpu {
 }
 
 fn cpu() -> Machine {
-    Machine { cuda: Vec::new(), cores: 8, memory: 16_000_000_000 }
+    Machine { cuda: Vec::new(), cores: 8, memory: 16_000_000_000, ranks: Ranks::default() }
 }
 
 fn resolve(folder: &TempDir, overrides: &[&str], machine: &Machine) -> Result<Plan, String> {

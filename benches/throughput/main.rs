@@ -21,7 +21,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use hephaestus::corpus::loader::{Loader, Position};
 use hephaestus::metrics::throughput::flops_a_token;
-use hephaestus::plan::{self, Compute, Machine, Plan, memory};
+use hephaestus::plan::{self, Compute, Machine, Plan, Ranks, memory};
 use hephaestus::recipe::Loaded;
 use hephaestus::train::data::Data;
 use hephaestus::train::profile::Profile;
@@ -93,7 +93,7 @@ fn run(cli: &Cli) -> Result<Value> {
     }
     let loaded = recipe::load(&cli.recipe, &cli.set)?;
     let cuda = if Cuda::is_available() { (0..).map_while(ffi::cuda_device).collect() } else { Vec::new() };
-    let plan = plan::resolve(&loaded, &Machine::here(cuda))?;
+    let plan = plan::resolve(&loaded, &Machine::here(cuda, Ranks::default()))?;
     check_room(&plan)?;
     if let Some(threads) = plan.device.threads {
         tch::set_num_threads(i32::try_from(threads).context("device.threads")?);
@@ -159,8 +159,8 @@ fn merged(mut into: Value, others: [Value; 2]) -> Value {
 /// The masters where the weights are rounded ones.
 fn save_weights(folder: &Path, plan: &Plan, engine: &Engine) -> Result<()> {
     let specs = engine.parameters.specs();
-    let states = engine.optimizer.tensors(specs);
-    let masters = states.iter().filter_map(|(name, tensor)| Some((name.strip_suffix(".master")?, tensor)));
+    let states = engine.optimizer.slices(specs);
+    let masters = states.iter().filter_map(|state| Some((state.name.strip_suffix(".master")?, &state.tensor)));
     let masters: Vec<(&str, &Tensor)> = masters.collect();
     let weights = if masters.is_empty() { engine.parameters.iter().collect() } else { masters };
     let kind = tch::Kind::Float;

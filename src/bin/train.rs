@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 
 use clap::Parser;
+use hephaestus::distributed::rendezvous::Launch;
 use hephaestus::plan::{self, Machine};
 use hephaestus::train::profile::Steps;
 use hephaestus::train::start::Resume;
@@ -68,7 +69,8 @@ fn train(cli: &Cli) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     let recipe = recipe::load(path, &cli.set)?;
-    let plan = plan::resolve(&recipe, &machine())?;
+    let launch = Launch::from_environment()?;
+    let plan = plan::resolve(&recipe, &machine(launch.as_ref()))?;
     if cli.dry_run {
         write!(out, "{}", plan::show(&plan))?;
         return Ok(ExitCode::SUCCESS);
@@ -94,8 +96,9 @@ fn train(cli: &Cli) -> anyhow::Result<ExitCode> {
 }
 
 /// What the plan has to fit.
-fn machine() -> Machine {
-    Machine::here(if tch::Cuda::is_available() { (0..).map_while(ffi::cuda_device).collect() } else { Vec::new() })
+fn machine(launch: Option<&Launch>) -> Machine {
+    let cuda = if tch::Cuda::is_available() { (0..).map_while(ffi::cuda_device).collect() } else { Vec::new() };
+    Machine::here(cuda, launch.map(Launch::ranks).unwrap_or_default())
 }
 
 /// This program's version, and those of what it runs on.

@@ -15,7 +15,8 @@ use crate::optim::adamw::AdamW;
 /// # Errors
 /// A file that is missing or lacks a tensor: a model of another shape or precision.
 pub fn optimizer(folder: &Path, parameters: &Parameters, optimizer: &mut AdamW) -> Result<(), CheckpointError> {
-    hf::tensors::fill(&folder.join(OPTIMIZER), &mut optimizer.tensors(parameters.specs()))?;
+    let slices = optimizer.slices(parameters.specs()).into_iter().map(|slice| (slice.name, slice.tensor));
+    hf::tensors::fill(&folder.join(OPTIMIZER), &mut slices.collect::<Vec<_>>())?;
     Ok(optimizer.round_masters()?)
 }
 

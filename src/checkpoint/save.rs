@@ -58,8 +58,8 @@ fn write_all(into: &Path, contents: &Contents<'_>) -> Result<(), CheckpointError
     let kind = contents.parameters.kind();
     let model = into.join(MODEL);
     hf::export::save(&model, contents.config, &tensors, kind, Some(contents.tokenizer), hf::export::DEFAULT_SHARD)?;
-    let optimizer = contents.optimizer.tensors(contents.parameters.specs());
-    let optimizer: Vec<(String, &Tensor)> = optimizer.iter().map(|(name, tensor)| (name.clone(), tensor)).collect();
+    let optimizer = contents.optimizer.slices(contents.parameters.specs());
+    let optimizer: Vec<(String, &Tensor)> = optimizer.iter().map(|slice| (slice.name.clone(), &slice.tensor)).collect();
     hf::tensors::write(&into.join(OPTIMIZER), &optimizer, Kind::Float)?;
     write(&into.join(STATE), &json(contents.state)?)?;
     write(&into.join(RECIPE), contents.recipe.as_bytes())?;

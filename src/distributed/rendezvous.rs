@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use super::slurm;
+use crate::plan::Ranks;
 
 /// This process among those started together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +47,12 @@ impl Launch {
     /// Variables that are missing beside others, are no numbers, or contradict each other.
     pub fn from_environment() -> Result<Option<Self>, LaunchError> {
         Self::read(|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
+    }
+
+    /// What a plan has to know of it.
+    #[must_use]
+    pub fn ranks(&self) -> Ranks {
+        Ranks { world: self.world, local_world: self.local_world, local_rank: self.local_rank }
     }
 
     /// The same from variables given. `RANK` is torchrun's mark, also inside of Slurm; `SLURM_PROCID` that of srun.

@@ -7,6 +7,7 @@ use crate::ffi::{self, AdamWNumbers, AdamWParameter, AdamWScalars};
 use crate::hf::names::ParameterSpec;
 use crate::model::parameters::Parameters;
 use crate::model::twins::{Size, Twin};
+use crate::optim::slice::Slice;
 
 /// The optimizer's numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -112,16 +113,16 @@ impl AdamW {
     /// parameter `NAME.exp_avg`, `NAME.exp_avg_sq` and, where it is not its own master, `NAME.master`. `specs` are the
     /// parameters it is over.
     #[must_use]
-    pub fn tensors(&self, specs: &[ParameterSpec]) -> Vec<(String, Tensor)> {
-        let mut tensors = vec![("step".to_owned(), self.step.shallow_clone())];
+    pub fn slices(&self, specs: &[ParameterSpec]) -> Vec<Slice> {
+        let mut slices = vec![Slice::whole("step".to_owned(), self.step.shallow_clone())];
         for (state, ParameterSpec { name, .. }) in self.states.iter().zip(specs) {
-            tensors.push((format!("{name}.exp_avg"), state.exp_avg.shallow_clone()));
-            tensors.push((format!("{name}.exp_avg_sq"), state.exp_avg_sq.shallow_clone()));
+            slices.push(Slice::whole(format!("{name}.exp_avg"), state.exp_avg.shallow_clone()));
+            slices.push(Slice::whole(format!("{name}.exp_avg_sq"), state.exp_avg_sq.shallow_clone()));
             if state.weight.is_some() {
-                tensors.push((format!("{name}.master"), state.master.shallow_clone()));
+                slices.push(Slice::whole(format!("{name}.master"), state.master.shallow_clone()));
             }
         }
-        tensors
+        slices
     }
 
     /// Makes every parameter that is not its own master that master, rounded: for when masters were filled from elsewhere.

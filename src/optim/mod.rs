@@ -1,4 +1,5 @@
-//! The optimizer: [`adamw`] updates, [`schedule`] says at what rate.
+//! The optimizer: [`adamw`] updates, [`schedule`] says at what rate, [`slice`](mod@slice) is what of a tensor a rank holds.
 
 pub mod adamw;
 pub mod schedule;
+pub mod slice;

@@ -23,12 +23,32 @@ pub struct Machine {
     pub cores: usize,
     /// Bytes of memory; 0 where it is not known.
     pub memory: u64,
+    /// The ranks that share the work.
+    pub ranks: Ranks,
+}
+
+/// How many processes share the work, and where this one is among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ranks {
+    /// How many there are.
+    pub world: usize,
+    /// How many of them are on this machine.
+    pub local_world: usize,
+    /// Which of those this one is, and so which GPU it takes.
+    pub local_rank: usize,
+}
+
+impl Default for Ranks {
+    /// One process alone.
+    fn default() -> Self {
+        Self { world: 1, local_world: 1, local_rank: 0 }
+    }
 }
 
 impl Machine {
     /// This machine, with the CUDA devices that the caller knows of: asking for them takes libtorch.
     #[must_use]
-    pub fn here(cuda: Vec<Gpu>) -> Self {
+    pub fn here(cuda: Vec<Gpu>, ranks: Ranks) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         // Linux says it in a file; elsewhere it stays unknown.
         let memory = fs_err::read_to_string("/proc/meminfo").ok().and_then(|text| {
@@ -36,6 +56,6 @@ impl Machine {
             let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
             kilobytes.checked_mul(1024)
         });
-        Self { cuda, cores, memory: memory.unwrap_or(0) }
+        Self { cuda, cores, memory: memory.unwrap_or(0), ranks }
     }
 }

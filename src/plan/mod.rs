@@ -18,9 +18,10 @@ pub mod show;
 mod stages;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub use fit::{Fit, Room};
-pub use machine::{Gpu, Machine};
+pub use machine::{Gpu, Machine, Ranks};
 pub use resolve::{PlanError, resolve};
 pub use show::show;
 
@@ -28,7 +29,7 @@ use crate::corpus::source::Packing;
 use crate::model::config::{ModelConfig, Recompute};
 use crate::optim::schedule::Schedule;
 use crate::recipe::quantity::{Count, Interval, Rows};
-use crate::recipe::sections::Optimizer;
+use crate::recipe::sections::{Optimizer, Reduction};
 use crate::recipe::{Recipe, to_yaml};
 
 /// Everything a run does, decided.
@@ -60,6 +61,8 @@ pub struct Plan {
     pub logging: LoggingPlan,
     /// Where to compute.
     pub device: DevicePlan,
+    /// Who computes it together.
+    pub distributed: DistributedPlan,
     /// What was left to the planner, and the memory it had.
     pub room: Room,
     /// The recipe with every default filled in.
@@ -223,6 +226,27 @@ pub struct DevicePlan {
     pub graphs: bool,
     /// CPU threads for libtorch; `None` leaves its default.
     pub threads: Option<usize>,
+}
+
+/// How several ranks share the work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DistributedPlan {
+    /// W: how many ranks there are.
+    pub world: usize,
+    /// Ranks that hold one copy together of what is sharded: 1 where nothing is.
+    pub shard: usize,
+    /// Whether weights are sharded too, and gathered layer by layer.
+    pub fully: bool,
+    /// What gradients are summed in.
+    pub reduce: Reduction,
+    /// How long a rank waits for others.
+    pub timeout: Duration,
+}
+
+impl DistributedPlan {
+    /// What one process alone does.
+    pub const ALONE: Self =
+        Self { world: 1, shard: 1, fully: false, reduce: Reduction::Fp32, timeout: Duration::from_mins(10) };
 }
 
 impl Plan {

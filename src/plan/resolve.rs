@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use super::findings::Findings;
 use super::machine::FP8;
 use super::{
-    Arithmetic, BatchPlan, CheckpointPlan, Compute, DevicePlan, LoggingPlan, Machine, Notes, Plan, Room,
-    ValidationPlan, data, fit, model, stages,
+    Arithmetic, BatchPlan, CheckpointPlan, Compute, DevicePlan, DistributedPlan, LoggingPlan, Machine, Notes, Plan,
+    Room, ValidationPlan, data, fit, model, stages,
 };
+use crate::distributed::mesh::Mesh;
 use crate::figures::size;
 use crate::recipe::problem::Problems;
 use crate::recipe::quantity::Rows;
-use crate::recipe::sections::{ActivationCheckpointing, DeviceKind, Precision};
+use crate::recipe::sections::{ActivationCheckpointing, DeviceKind, Distributed, Mode, Precision};
 use crate::recipe::{Loaded, Recipe};
 
 /// Everything that stands against a plan.
@@ -67,6 +68,7 @@ pub fn resolve(loaded: &Loaded, machine: &Machine) -> Result<Plan, PlanError> {
         },
         logging: LoggingPlan { every: recipe.logging.every, tensorboard: recipe.logging.tensorboard },
         device,
+        distributed: distributed(recipe, machine, &mut findings),
         room: room(recipe, device.compute, memory),
         resolved,
         notes: Notes { device: name, asked: staged.asked, capped: staged.capped, remarks: Vec::new() },
@@ -97,7 +99,7 @@ fn device(recipe: &Recipe, machine: &Machine, findings: &mut Findings) -> Device
     let compute = match recipe.device.kind {
         DeviceKind::Cpu => Compute::Cpu,
         DeviceKind::Auto if !there => Compute::Cpu,
-        DeviceKind::Auto | DeviceKind::Cuda => Compute::Cuda(0),
+        DeviceKind::Auto | DeviceKind::Cuda => Compute::Cuda(machine.ranks.local_rank),
     };
     let arithmetic = match (recipe.device.precision, compute) {
         (Precision::Bf16, _) | (Precision::Auto, Compute::Cuda(_)) => Arithmetic::Bf16,
@@ -114,6 +116,19 @@ fn device(recipe: &Recipe, machine: &Machine, findings: &mut Findings) -> Device
         findings.complain("device.cuda_graphs", message);
     }
     DevicePlan { compute, arithmetic, graphs, threads: recipe.device.threads.map(|threads| threads as usize) }
+}
+
+fn distributed(recipe: &Recipe, machine: &Machine, findings: &mut Findings) -> DistributedPlan {
+    let world = machine.ranks.world;
+    if world == 1 {
+        return DistributedPlan::ALONE;
+    }
+    let Distributed { mode, shard_ranks, reduce } = recipe.distributed;
+    let shard = if mode == Mode::Ddp { 1 } else { shard_ranks.map_or(world, |ranks| ranks as usize) };
+    if Mesh::new(world, shard).is_none() {
+        findings.complain("distributed.shard_ranks", format!("is {shard}, of which {world} ranks are no multiple"));
+    }
+    DistributedPlan { world, shard, fully: mode == Mode::Fsdp, reduce, ..DistributedPlan::ALONE }
 }
 
 /// What FP8 takes.

@@ -46,6 +46,9 @@ pub struct Recipe {
     /// Where and in what precision to compute.
     #[serde(default)]
     pub device: Device,
+    /// How several ranks share the work.
+    #[serde(default)]
+    pub distributed: Distributed,
 }
 
 /// The run itself.
@@ -353,6 +356,48 @@ pub enum DeviceKind {
     Cpu,
     /// The first CUDA device.
     Cuda,
+}
+
+/// How several ranks share the work. One process alone pays it no heed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Distributed {
+    /// What each rank holds whole.
+    pub mode: Mode,
+    /// Ranks that hold one copy together of what is sharded, such as those of a node; the others replicate it (hybrid
+    /// sharding). All ranks where it is not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub shard_ranks: Option<u32>,
+    /// What gradients are summed in over ranks.
+    pub reduce: Reduction,
+}
+
+/// What each rank holds whole, and what it shares with others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// zero1 where it fits, else fsdp.
+    #[default]
+    Auto,
+    /// Distributed data parallel: weights, gradients and optimizer whole on every rank.
+    Ddp,
+    /// The optimizer is sharded (ZeRO-1, arXiv 1910.02054): moments and master weights of a part on each rank.
+    Zero1,
+    /// Fully sharded (ZeRO-3, FSDP, arXiv 2304.11277): a rank holds a part of everything, and gathers a layer's weights
+    /// while it is computed.
+    Fsdp,
+}
+
+/// What gradients are summed in over ranks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Reduction {
+    /// float32.
+    #[default]
+    Fp32,
+    /// bfloat16: half the traffic, less exact.
+    Bf16,
 }
 
 /// The arithmetic of forward and backward.
