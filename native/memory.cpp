@@ -3,9 +3,11 @@
 #include "guarded.h"
 #include "native.h"
 
+#include <ATen/Tensor.h>
 #include <c10/core/Allocator.h>
 #include <c10/core/AllocatorConfig.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/DeviceGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
 
@@ -89,4 +91,23 @@ void hephaestus_empty_cache() {
 #ifdef __GLIBC__
   malloc_trim(0);
 #endif
+}
+
+// The memory behind a tensor goes; its shape stays, and so do its views. As in PyTorch's FSDP, graphs that have saved one of
+// them find it again when there is memory again: versions are not counted on.
+void hephaestus_free_storage(at::Tensor *tensor) {
+  auto *storage = tensor->storage().unsafeGetStorageImpl();
+  storage->set_data_ptr_noswap(at::DataPtr(nullptr, tensor->device()));
+  storage->set_nbytes(0);
+}
+
+const char *hephaestus_allocate_storage(at::Tensor *tensor) {
+  return guarded([&] {
+    const c10::DeviceGuard guard(tensor->device());
+    auto *storage = tensor->storage().unsafeGetStorageImpl();
+    TORCH_CHECK(storage->allocator() != nullptr, "a tensor whose memory is not libtorch's own");
+    const auto bytes = static_cast<size_t>(tensor->numel()) * tensor->itemsize();
+    storage->set_data_ptr_noswap(storage->allocator()->allocate(bytes));
+    storage->set_nbytes(bytes);
+  });
 }

@@ -24,6 +24,8 @@ size_t hephaestus_counted_memory();
 void hephaestus_count_no_more();
 bool hephaestus_grow_segments();
 void hephaestus_empty_cache();
+void hephaestus_free_storage(at::Tensor *tensor);
+const char *hephaestus_allocate_storage(at::Tensor *tensor);
 
 const char *hephaestus_ranges_begin();
 void hephaestus_ranges_end();

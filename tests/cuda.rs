@@ -14,11 +14,11 @@ use hephaestus::train::data::Data;
 use hephaestus::train::start;
 use hephaestus::train::step::Engine;
 use hephaestus::{ffi, recipe};
-use tch::{Cuda, Device, Kind, Tensor};
+use tch::{Cuda, Device, Kind};
 use tempfile::TempDir;
 
 use crate::memory::{batch, config, engine};
-use crate::parity::{cases_on, largest_difference, relative_difference};
+use crate::parity::{backward, cases_on, largest_difference, relative_difference};
 use crate::train::{losses, succeed, workshop};
 
 /// Whether there is a device; says so where there is none.
@@ -40,7 +40,7 @@ fn logits_and_every_gradient_on_a_gpu_are_those_of_transformers() {
             let logits = tch::no_grad(|| decoder.logits(&case.batch)).to_device(Device::Cpu);
             let difference = largest_difference(&logits, &case.expected["logits"]);
             assert!(difference < 1e-4, "{}: logits differ by {difference:e}", case.name);
-            decoder.loss_and_backward(&case.batch, 0.0, &Tensor::from(1.0_f32));
+            backward(&decoder, &case.batch, 1.0);
             for (name, parameter) in case.parameters.iter() {
                 let gradient = parameter.grad().to_device(Device::Cpu);
                 let difference = relative_difference(&gradient, &case.expected[&format!("grad.{name}")]);
@@ -110,9 +110,9 @@ fn run(folder: &TempDir, overrides: &[&str]) -> (Engine, Vec<StepBatch>, usize) 
     let machine = Machine::here((0..).map_while(ffi::cuda_device).collect(), Ranks::default());
     let plan = plan::resolve(&recipe, &machine).unwrap();
     let data = Data::open(&plan).unwrap();
-    let loader = data.loader(&plan, Position::start(plan.data.sources.len())).unwrap();
+    let loader = data.loader(&plan, 0, Position::start(plan.data.sources.len())).unwrap();
     let batches = loader.take(12).map(Result::unwrap).collect();
-    (start::engine(&plan, None).unwrap(), batches, plan.data.sources.len())
+    (start::engine(&plan, None, None).unwrap(), batches, plan.data.sources.len())
 }
 
 fn path(folder: &Path, name: &str) -> String {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use hephaestus::corpus::batch::Batch;
+use hephaestus::distributed::sharding::Sharding;
 use hephaestus::ffi::CountedMemory;
 use hephaestus::model::config::{Family, ModelConfig, Recompute, RopeScaling};
 use hephaestus::model::decoder::Decoder;
@@ -115,7 +116,8 @@ pub(crate) fn engine(config: &ModelConfig, kind: Kind, device: Device, recompute
         Settings { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, moments: Kind::Float, clip_norm: Some(1.0) };
     let optimizer = AdamW::new(&parameters, &masters, settings).unwrap();
     let decoder = Decoder::new(config, &parameters, Nothing).unwrap().with_recompute(recompute);
-    Engine::new(parameters, decoder, optimizer, 0.0)
+    let sharding = Sharding::alone(config, &parameters);
+    Engine::new(parameters, decoder, optimizer, sharding, 0.0)
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! attention stays inside a document and positions restart with it.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -13,6 +14,7 @@ use hephaestus::hf;
 use hephaestus::model::batch::TokenBatch;
 use hephaestus::model::config::{ModelConfig, Recompute};
 use hephaestus::model::decoder::Decoder;
+use hephaestus::model::loss::LossOutput;
 use hephaestus::model::parameters::Parameters;
 use hephaestus::optim::adamw::{AdamW, Settings};
 use tch::{Device, Kind, Tensor};
@@ -87,6 +89,12 @@ pub(crate) fn relative_difference(a: &Tensor, b: &Tensor) -> f64 {
     (a - b).norm().double_value(&[]) / b.norm().double_value(&[]).max(1e-12)
 }
 
+/// The loss of a batch, with so many times its gradient in every parameter.
+pub(crate) fn backward(decoder: &Decoder, batch: &TokenBatch, scale: f64) -> LossOutput {
+    let Ok(loss) = decoder.loss_and_backward(batch, 0.0, &Tensor::from(scale as f32), &mut |_| Ok::<_, Infallible>(()));
+    loss
+}
+
 #[test]
 fn logits_of_packed_documents_are_those_of_transformers_on_each_by_itself() {
     for case in cases() {
@@ -103,7 +111,7 @@ fn the_loss_and_every_gradient_are_those_of_transformers_with_and_without_recomp
         for recompute in [Recompute::None, Recompute::Selective, Recompute::Full] {
             case.parameters.zero_grad();
             let decoder = Decoder::new(&case.config, &case.parameters, recompute).unwrap();
-            let loss = decoder.loss_and_backward(&case.batch, 0.0, &Tensor::from(1.0_f32));
+            let loss = backward(&decoder, &case.batch, 1.0);
             let difference = relative_difference(&loss.sum, &case.expected["loss"].squeeze());
             assert!(difference < 1e-5, "{}: loss differs by {difference:e}", case.name);
             let sum = (&loss.nll * &case.batch.weights).sum(Kind::Float);
@@ -132,7 +140,7 @@ fn gradients(case: &mut Case) -> (Vec<Tensor>, f64) {
     let trained = case.batch.weights.sum(Kind::Float).double_value(&[]);
     let decoder = Decoder::new(&case.config, &case.parameters, Recompute::None).unwrap();
     case.parameters.zero_grad();
-    let loss = decoder.loss_and_backward(&case.batch, 0.0, &Tensor::from((1.0 / trained) as f32));
+    let loss = backward(&decoder, &case.batch, 1.0 / trained);
     (case.parameters.tensors().iter().map(Tensor::grad).collect(), loss.sum.double_value(&[]) / trained)
 }
 

@@ -99,12 +99,12 @@ fn run(cli: &Cli) -> Result<Value> {
         tch::set_num_threads(i32::try_from(threads).context("device.threads")?);
     }
     let data = Data::open(&plan)?;
-    let engine = start::engine(&plan, None)?;
+    let engine = start::engine(&plan, None, None)?;
     if let Some(folder) = &cli.weights {
         save_weights(folder, &plan, &engine)?;
     }
     let rows = cli.rows.is_some().then(Vec::new);
-    let loader = data.loader(&plan, Position::start(plan.data.sources.len()))?;
+    let loader = data.loader(&plan, 0, Position::start(plan.data.sources.len()))?;
     let mut steps = Steps { plan: &plan, engine, loader, made: 0, losses: Vec::new(), seen: [0.0; 2], rows };
     let measured = steps.measure(cli.warmup, cli.rounds, cli.steps)?;
     let profile = cli.profile.as_deref().map(|folder| steps.record(folder)).transpose()?;

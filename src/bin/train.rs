@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 
 use clap::Parser;
+use hephaestus::distributed::World;
 use hephaestus::distributed::rendezvous::Launch;
 use hephaestus::plan::{self, Machine};
 use hephaestus::train::profile::Steps;
@@ -13,6 +14,7 @@ use hephaestus::train::start::Resume;
 use hephaestus::train::stop::{INTERRUPTED, Stop};
 use hephaestus::train::{Options, Outcome};
 use hephaestus::{ffi, recipe, trace, train};
+use tch::Device;
 
 /// Continue the pre-training of a Hugging Face model on a mixture of corpora, as a recipe says.
 #[derive(Parser)]
@@ -76,6 +78,8 @@ fn train(cli: &Cli) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let stop = Stop::on_signals()?;
+    let timeout = plan.distributed.timeout;
+    let world = launch.map(|launch| World::join(launch, Device::Cpu, timeout)).transpose()?;
     let options = Options {
         resume: cli.resume.clone(),
         stop_at: cli.stop_at,
@@ -83,7 +87,7 @@ fn train(cli: &Cli) -> anyhow::Result<ExitCode> {
         profile: cli.profile.clone(),
     };
     let _ranges = cli.nvtx.then(ffi::Ranges::begin).transpose()?;
-    match train::run(&plan, &options, &stop)? {
+    match train::run(&plan, &options, &stop, world.as_ref())? {
         Outcome::Finished(checkpoint) => {
             writeln!(out, "finished: {}", checkpoint.display())?;
             Ok(ExitCode::SUCCESS)

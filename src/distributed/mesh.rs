@@ -44,27 +44,29 @@ impl Mesh {
     /// As [`World::group`].
     pub fn open(self, world: &World, device: Device) -> Result<MeshGroups, CollectiveError> {
         let rank = world.launch().rank;
+        let open =
+            |name, members: Vec<usize>| (members.len() > 1).then(|| world.group(name, members, device)).transpose();
         Ok(MeshGroups {
-            shard: world.group("shard group", self.shards(rank), device)?,
-            replicate: world.group("replicate group", self.replicas(rank), device)?,
+            shard: open("shard group", self.shards(rank))?,
+            replicate: open("replicate group", self.replicas(rank))?,
         })
     }
 }
 
-/// The groups of a mesh that this process is in.
+/// The groups of a mesh that this process is in; a group of this process alone is none.
 #[derive(Debug)]
 pub struct MeshGroups {
     /// Those who hold one copy together.
-    pub shard: Group,
+    pub shard: Option<Group>,
     /// Those who hold the same shard.
-    pub replicate: Group,
+    pub replicate: Option<Group>,
 }
 
 impl MeshGroups {
     /// The groups, to be closed.
     #[must_use]
     pub fn into_groups(self) -> Vec<Group> {
-        vec![self.shard, self.replicate]
+        [self.shard, self.replicate].into_iter().flatten().collect()
     }
 }
 

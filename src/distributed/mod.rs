@@ -1,13 +1,14 @@
 //! Several processes that train together.
 //!
 //! [`rendezvous`] is what a launcher says about them, [`slurm`] what Slurm's own notations mean, [`join`] how they find each
-//! other, [`mesh`] which of them shard and which replicate, [`flat`] many tensors as one. A [`World`] is what comes of it:
-//! every process, and the groups made of them.
+//! other, [`mesh`] which of them shard and which replicate, [`flat`] many tensors as one, [`sharding`] what ranks share of a
+//! model. A [`World`] is what comes of it: every process, and the groups made of them.
 
 pub mod flat;
 pub mod join;
 pub mod mesh;
 pub mod rendezvous;
+pub mod sharding;
 pub mod slurm;
 
 use std::collections::HashSet;

@@ -7,6 +7,7 @@ use tch::{Device, Kind, TchError};
 use super::ceilings::Ceilings;
 use super::{Finding, Verdict, wait};
 use crate::corpus::batch::{Batch, IGNORE};
+use crate::distributed::sharding::{Sharding, StepError};
 use crate::ffi;
 use crate::hf::names;
 use crate::metrics::throughput::{flops_a_token, mfu};
@@ -119,21 +120,22 @@ fn standard(device: Device) -> (ModelConfig, usize, usize) {
     (config, rows, length)
 }
 
-fn train(config: &ModelConfig, rows: usize, length: usize, device: Device, way: Way) -> Result<Steps, TchError> {
+fn train(config: &ModelConfig, rows: usize, length: usize, device: Device, way: Way) -> Result<Steps, StepError> {
     let masters = Parameters::fresh(config, 0, Kind::Float, device)?;
     let reduced = masters.tensors().iter().map(|master| master.f_to_kind(Kind::BFloat16));
-    let parameters = Parameters::new(masters.specs().to_vec(), reduced.collect::<Result<_, _>>()?)?;
+    let parameters = Parameters::new(masters.specs().to_vec(), reduced.collect::<Result<_, TchError>>()?)?;
     let settings =
         Settings { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, moments: Kind::Float, clip_norm: Some(1.0) };
     let optimizer = AdamW::new(&parameters, &masters, settings)?;
     let decoder = Decoder::new(config, &parameters, Recompute::None)?.with_fp8(way == Way::Fp8);
-    let engine = Engine::new(parameters, decoder, optimizer, 0.0);
+    let sharding = Sharding::alone(config, &parameters);
+    let engine = Engine::new(parameters, decoder, optimizer, sharding, 0.0);
     let mut engine = if way == Way::Graphs { engine.with_graphs() } else { engine };
     let batch = batch(config.vocab_size, rows, length);
     let trained = f64::from(batch.weights.iter().sum::<f32>());
-    let mut step = || -> Result<_, TchError> {
+    let mut step = || -> Result<_, StepError> {
         let step = engine.step(std::slice::from_ref(&batch), trained, 1e-3, 1, || false)?;
-        step.ok_or_else(|| TchError::Torch("stopped".to_owned()))
+        Ok(step.ok_or_else(|| TchError::Torch("stopped".to_owned()))?)
     };
     let first = step()?;
     for _ in 1..WARMUP {

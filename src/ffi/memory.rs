@@ -3,9 +3,9 @@
 use std::ffi::c_char;
 use std::marker::PhantomData;
 
-use tch::TchError;
+use tch::{TchError, Tensor};
 
-use super::checked;
+use super::{Raw, checked};
 
 #[expect(unsafe_code, reason = "the declarations of native/native.h")]
 unsafe extern "C" {
@@ -14,6 +14,8 @@ unsafe extern "C" {
     fn hephaestus_count_no_more();
     fn hephaestus_grow_segments() -> bool;
     fn hephaestus_empty_cache();
+    fn hephaestus_free_storage(tensor: *mut Raw);
+    fn hephaestus_allocate_storage(tensor: *mut Raw) -> *const c_char;
 }
 
 /// Counts the CPU memory of the tensors that this thread makes as long as it lives, those of its backward passes included.
@@ -75,5 +77,27 @@ pub fn empty_cache() {
     #[expect(unsafe_code, reason = "calls into native/memory.cpp")]
     unsafe {
         hephaestus_empty_cache();
+    }
+}
+
+/// Gives back the memory behind a tensor and all its views. None of them is to be read or written before
+/// [`allocate_storage`] has given it memory again, which begins with whatever lies there.
+pub fn free_storage(tensor: &Tensor) {
+    // SAFETY: the tensor lives through the call; what is freed is libtorch's own, which knows of no borrowed slices of it.
+    #[expect(unsafe_code, reason = "calls into native/memory.cpp")]
+    unsafe {
+        hephaestus_free_storage(tensor.as_ptr().cast_mut());
+    }
+}
+
+/// Gives memory to a tensor and its views that [`free_storage`] took from them.
+///
+/// # Errors
+/// More memory than there is.
+pub fn allocate_storage(tensor: &Tensor) -> Result<(), TchError> {
+    // SAFETY: as above.
+    #[expect(unsafe_code, reason = "calls into native/memory.cpp")]
+    unsafe {
+        checked(hephaestus_allocate_storage(tensor.as_ptr().cast_mut()))
     }
 }

@@ -27,11 +27,11 @@ pub struct Settings<'a> {
     pub terminal: bool,
 }
 
-/// Writes what a run tells to the console, to `metrics.jsonl` and to TensorBoard.
-#[derive(Debug)]
+/// Writes what a run tells to the console, to `metrics.jsonl` and to TensorBoard; or nothing, where another rank does so.
+#[derive(Debug, Default)]
 pub struct Reporter {
-    console: Console,
-    jsonl: Jsonl,
+    console: Option<Console>,
+    jsonl: Option<Jsonl>,
     tensorboard: Option<EventFile>,
 }
 
@@ -44,15 +44,23 @@ impl Reporter {
         let Settings { output, name, steps, from_step, tensorboard, terminal } = *settings;
         fs_err::create_dir_all(output)?;
         Ok(Self {
-            jsonl: Jsonl::open(output, name, steps, from_step)?,
+            jsonl: Some(Jsonl::open(output, name, steps, from_step)?),
             tensorboard: tensorboard.then(|| EventFile::open(output, from_step)).transpose()?,
-            console: Console::new(name, steps, from_step, terminal),
+            console: Some(Console::new(name, steps, from_step, terminal)),
         })
+    }
+
+    /// One that tells nothing.
+    #[must_use]
+    pub fn silent() -> Self {
+        Self::default()
     }
 
     /// A step is done: moves the bar. Cheap enough for every step.
     pub fn step(&mut self, step: u64) {
-        self.console.step(step);
+        if let Some(console) = &self.console {
+            console.step(step);
+        }
     }
 
     /// An interval is over.
@@ -60,8 +68,10 @@ impl Reporter {
     /// # Errors
     /// What the system refuses, with the path; the console line is out then.
     pub fn progress(&mut self, progress: &Progress) -> io::Result<()> {
-        self.console.progress(progress);
-        self.jsonl.progress(progress)?;
+        if let Some(console) = &mut self.console {
+            console.progress(progress);
+        }
+        self.jsonl.as_mut().map_or(Ok(()), |jsonl| jsonl.progress(progress))?;
         self.tensorboard.as_mut().map_or(Ok(()), |events| events.progress(progress))
     }
 
@@ -70,20 +80,24 @@ impl Reporter {
     /// # Errors
     /// What the system refuses, with the path; the console lines are out then.
     pub fn validation(&mut self, validation: &Validation) -> io::Result<()> {
-        self.console.validation(validation);
-        self.jsonl.validation(validation)?;
+        if let Some(console) = &mut self.console {
+            console.validation(validation);
+        }
+        self.jsonl.as_mut().map_or(Ok(()), |jsonl| jsonl.validation(validation))?;
         self.tensorboard.as_mut().map_or(Ok(()), |events| events.validation(validation))
     }
 
     /// A line above the bar, such as what was saved where. A text of several lines is as many lines.
     pub fn note(&mut self, text: &str) {
-        text.lines().for_each(|line| self.console.line(line));
+        if let Some(console) = &self.console {
+            text.lines().for_each(|line| console.line(line));
+        }
     }
 
     /// A bar over `total` things that take a while, such as validating or saving; a spinner where `total` is 0. Hidden
     /// where there is no terminal; it goes when it is dropped.
     pub fn spin(&mut self, what: &str, total: u64) -> ProgressBar {
-        self.console.spin(what, total)
+        self.console.as_ref().map_or_else(ProgressBar::hidden, |console| console.spin(what, total))
     }
 
     /// Takes the bar away and waits until everything is on the disk.
@@ -91,8 +105,10 @@ impl Reporter {
     /// # Errors
     /// What the system refuses, with the path.
     pub fn close(self) -> io::Result<()> {
-        self.console.clear();
-        self.jsonl.sync()?;
+        if let Some(console) = &self.console {
+            console.clear();
+        }
+        self.jsonl.as_ref().map_or(Ok(()), Jsonl::sync)?;
         self.tensorboard.as_ref().map_or(Ok(()), EventFile::sync)
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Everything runs on the flattened tokens of a packed batch: N tokens, C width, V vocabulary.
 
+use std::convert::Infallible;
 use std::slice;
 
 use tch::{TchError, Tensor};
@@ -15,6 +16,31 @@ use super::parameters::Parameters;
 use super::rope::{Rope, Rotation};
 use crate::ffi;
 use crate::hf::names;
+
+/// A part of a model whose weights are used together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The embedding.
+    Embedding,
+    /// A layer, from 0 on.
+    Layer(usize),
+    /// The last norm and the head.
+    Head,
+}
+
+/// Moments of a pass, for whoever brings weights and takes gradients away while it goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// The weights of a part are about to be used in the forward pass; those of the head in its backward pass too.
+    Forward(Part),
+    /// They have been: the backward pass asks for them again, but for the embedding's.
+    Computed(Part),
+    /// The weights of a layer are about to be used in the backward pass.
+    Backward(Part),
+    /// The gradients of a part are all there, but for those of an embedding that is the head too: they are there when the
+    /// embedding's own are.
+    Done(Part),
+}
 
 /// A decoder over parameters that it shares with their owner.
 #[derive(Debug)]
@@ -94,12 +120,23 @@ impl Decoder {
 
     /// `[N, C]` hidden states after the last norm, ready for the head.
     pub fn hidden(&self, batch: &TokenBatch) -> Tensor {
+        let Ok(hidden) = self.forward(batch, &mut |_| Ok::<_, Infallible>(()));
+        hidden
+    }
+
+    /// The same, with `at` told where the pass is.
+    fn forward<E>(&self, batch: &TokenBatch, at: &mut impl FnMut(Moment) -> Result<(), E>) -> Result<Tensor, E> {
         let rotation = self.rotation(batch);
+        at(Moment::Forward(Part::Embedding))?;
         let mut x = self.embed(batch);
-        for layer in &self.layers {
+        at(Moment::Computed(Part::Embedding))?;
+        for (number, layer) in self.layers.iter().enumerate() {
+            at(Moment::Forward(Part::Layer(number)))?;
             x = layer.forward(&x, &batch.segments, &rotation, true);
+            at(Moment::Computed(Part::Layer(number)))?;
         }
-        rms_norm(&x, &self.norm, self.eps)
+        at(Moment::Forward(Part::Head))?;
+        Ok(rms_norm(&x, &self.norm, self.eps))
     }
 
     /// `[N, V]` logits of every token. For inspection: training never holds them whole.
@@ -112,39 +149,69 @@ impl Decoder {
         self.hidden(batch).select(0, -1).linear(&self.head, None::<Tensor>)
     }
 
-    /// The loss without its gradient, for validation.
-    pub fn loss(&self, batch: &TokenBatch, z_loss: f64) -> LossOutput {
-        tch::no_grad(|| self.head_loss(&self.hidden(batch), batch, z_loss))
+    /// The loss without its gradient, for validation, with `at` told where the pass is.
+    ///
+    /// # Errors
+    /// Those of `at`.
+    pub fn loss<E>(
+        &self,
+        batch: &TokenBatch,
+        z_loss: f64,
+        at: &mut impl FnMut(Moment) -> Result<(), E>,
+    ) -> Result<LossOutput, E> {
+        tch::no_grad(|| {
+            let loss = self.head_loss(&self.forward(batch, at)?, batch, z_loss);
+            at(Moment::Computed(Part::Head))?;
+            Ok(loss)
+        })
     }
 
     /// The loss, with `scale` (a scalar) times its gradient added to the `.grad()` of every parameter.
     ///
     /// The chain rule is applied one layer at a time, from the last. A layer that recomputes all keeps its input alone and
-    /// is computed again when its turn comes (Chen et al. 2016, arXiv 1604.06174).
-    pub fn loss_and_backward(&self, batch: &TokenBatch, z_loss: f64, scale: &Tensor) -> LossOutput {
+    /// is computed again when its turn comes (Chen et al. 2016, arXiv 1604.06174). `at` is told where the pass is.
+    ///
+    /// # Errors
+    /// Those of `at`.
+    pub fn loss_and_backward<E>(
+        &self,
+        batch: &TokenBatch,
+        z_loss: f64,
+        scale: &Tensor,
+        at: &mut impl FnMut(Moment) -> Result<(), E>,
+    ) -> Result<LossOutput, E> {
         let rotation = self.rotation(batch);
+        at(Moment::Forward(Part::Embedding))?;
         let embedded = self.embed(batch);
+        at(Moment::Computed(Part::Embedding))?;
         let mut held = Vec::with_capacity(self.layers.len());
         let mut x = embedded.detach();
-        for (layer, recompute) in self.layers.iter().zip(&self.recompute) {
+        for (number, (layer, recompute)) in self.layers.iter().zip(&self.recompute).enumerate() {
+            at(Moment::Forward(Part::Layer(number)))?;
             let input = x.set_requires_grad(true);
             let forward = || layer.forward(&input, &batch.segments, &rotation, *recompute == Recompute::None);
             let output = if *recompute == Recompute::Full { tch::no_grad(forward) } else { forward() };
             x = output.detach();
             held.push((input, Some(output).filter(|_| *recompute != Recompute::Full)));
+            at(Moment::Computed(Part::Layer(number)))?;
         }
+        at(Moment::Forward(Part::Head))?;
         let last = x.set_requires_grad(true);
         let loss = self.head_loss(&rms_norm(&last, &self.norm, self.eps), batch, z_loss);
         (&loss.sum * scale).backward();
         let mut gradient = last.grad();
         drop(last);
-        for (layer, (input, output)) in self.layers.iter().zip(held).rev() {
+        at(Moment::Done(Part::Head))?;
+        for ((number, layer), (input, output)) in self.layers.iter().enumerate().zip(held).rev() {
+            at(Moment::Backward(Part::Layer(number)))?;
             let output = output.unwrap_or_else(|| layer.forward(&input, &batch.segments, &rotation, true));
             backward(&output, &gradient);
             gradient = input.grad();
+            at(Moment::Done(Part::Layer(number)))?;
         }
         backward(&embedded, &gradient);
-        loss
+        at(Moment::Done(Part::Embedding))?;
+        Ok(loss)
     }
 
     fn rotation(&self, batch: &TokenBatch) -> Rotation {

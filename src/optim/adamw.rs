@@ -1,13 +1,13 @@
 //! AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) with fp32 master weights, clipping by the global norm,
 //! and updates that skip themselves where a gradient is not finite. Nothing in a step waits for the device.
 
-use tch::{Kind, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use crate::ffi::{self, AdamWNumbers, AdamWParameter, AdamWScalars};
 use crate::hf::names::ParameterSpec;
 use crate::model::parameters::Parameters;
 use crate::model::twins::{Size, Twin};
-use crate::optim::slice::Slice;
+use crate::optim::slice::{Held, Slice};
 
 /// The optimizer's numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,9 +47,13 @@ pub struct AdamW {
     states: Vec<State>,
 }
 
-/// What it keeps of one parameter.
+/// What it keeps of one parameter, or of what this rank holds of it.
 #[derive(Debug)]
 struct State {
+    /// Which parameter.
+    parameter: usize,
+    /// How many of its elements come before.
+    from: i64,
     /// fp32; the parameter itself where that is.
     master: Tensor,
     /// The parameter, where it is not its own master.
@@ -66,12 +70,43 @@ impl AdamW {
     /// # Errors
     /// Whatever libtorch refuses, such as more memory than there is.
     pub fn new(parameters: &Parameters, masters: &Parameters, settings: Settings) -> Result<Self, TchError> {
-        let pairs = parameters.tensors().iter().zip(masters.tensors());
-        let states = parameters.specs().iter().zip(pairs);
-        let states =
-            states.map(|(spec, (parameter, master))| State::new(parameter, master, settings.moments, spec.decay));
-        let step = Tensor::f_zeros([0_i64; 0], (Kind::Float, parameters.device()))?;
+        let held = parameters.tensors().iter().enumerate();
+        let held = held.map(|(at, weight)| Held { parameter: at, from: 0, weight: weight.shallow_clone() }).collect();
+        let optimizer = Self::over(held, parameters.specs(), settings, parameters.device())?;
+        optimizer.set_masters(masters)?;
+        Ok(optimizer)
+    }
+
+    /// A fresh optimizer over what this rank holds of the parameters of `specs`, on `device`. Where these do not compute in
+    /// fp32 its masters are zeros as yet.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn over(
+        held: Vec<Held>,
+        specs: &[ParameterSpec],
+        settings: Settings,
+        device: Device,
+    ) -> Result<Self, TchError> {
+        let states = held.into_iter().map(|held| {
+            let decays = specs[held.parameter].decay;
+            State::new(held, settings.moments, decays)
+        });
+        let step = Tensor::f_zeros([0_i64; 0], (Kind::Float, device))?;
         Ok(Self { settings, step, states: states.collect::<Result<_, _>>()? })
+    }
+
+    /// Copies the masters from parameters in fp32, wherever these are. What computes stays, but where it is its own master.
+    ///
+    /// # Errors
+    /// Parameters of other shapes.
+    pub fn set_masters(&self, masters: &Parameters) -> Result<(), TchError> {
+        for State { parameter, from, master, .. } in &self.states {
+            let all = masters.tensors()[*parameter].f_detach()?.f_view([-1])?;
+            let held = all.f_narrow(0, *from, master.numel() as i64)?.f_view_as(master)?;
+            tch::no_grad(|| master.shallow_clone().f_copy_(&held).map(drop))?;
+        }
+        Ok(())
     }
 
     /// Updates every parameter by its gradient at learning rate `lr`, unless the gradients or the scalar `loss` they belong
@@ -80,11 +115,27 @@ impl AdamW {
     /// # Errors
     /// Gradients that do not match the parameters.
     pub fn step(&mut self, gradients: &[Tensor], loss: &Tensor, lr: f64) -> Result<Update, TchError> {
+        let norm = self.norm(gradients)?;
+        self.update(gradients, norm, loss, lr)
+    }
+
+    /// The norm of gradients: an fp32 scalar.
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses.
+    pub fn norm(&self, gradients: &[Tensor]) -> Result<Tensor, TchError> {
+        if gradients.is_empty() { self.step.f_zeros_like() } else { ffi::global_norm(gradients) }
+    }
+
+    /// The same where the global norm is known, of which these gradients may be a part.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn update(&mut self, gradients: &[Tensor], norm: Tensor, loss: &Tensor, lr: f64) -> Result<Update, TchError> {
         if gradients.len() != self.states.len() {
             return Err(TchError::Shape(format!("{} gradients for {} parameters", gradients.len(), self.states.len())));
         }
         let Settings { beta1, beta2, eps, weight_decay, clip_norm, .. } = self.settings;
-        let norm = ffi::global_norm(gradients)?;
         let skipped = (&norm + loss).f_isfinite()?.f_logical_not()?.f_to_kind(Kind::Float)?;
         // As clip_grad_norm_: the gradient times min(1, clip / (norm + 1e-6)), here as a divisor.
         let divisor = match clip_norm {
@@ -103,23 +154,31 @@ impl AdamW {
         });
         let scalars = AdamWScalars { lr: &lr, step: &updates, divisor: &divisor, skipped: &skipped };
         let numbers = AdamWNumbers { beta1, beta2, eps, weight_decay };
-        ffi::adamw_step(&parameters.collect::<Vec<_>>(), numbers, scalars)?;
+        let parameters: Vec<_> = parameters.collect();
+        if !parameters.is_empty() {
+            ffi::adamw_step(&parameters, numbers, scalars)?;
+        }
         // Not before: an update that libtorch refuses has changed nothing.
         self.step = updates;
         Ok(Update { norm, skipped })
     }
 
     /// Everything it remembers, by the names a checkpoint gives it, sharing storage: `step` (a scalar), and of each
-    /// parameter `NAME.exp_avg`, `NAME.exp_avg_sq` and, where it is not its own master, `NAME.master`. `specs` are the
-    /// parameters it is over.
+    /// parameter `NAME.exp_avg`, `NAME.exp_avg_sq` and, where it is not its own master, `NAME.master`; of these what this rank
+    /// holds. `specs` are the parameters it is over.
     #[must_use]
     pub fn slices(&self, specs: &[ParameterSpec]) -> Vec<Slice> {
         let mut slices = vec![Slice::whole("step".to_owned(), self.step.shallow_clone())];
-        for (state, ParameterSpec { name, .. }) in self.states.iter().zip(specs) {
-            slices.push(Slice::whole(format!("{name}.exp_avg"), state.exp_avg.shallow_clone()));
-            slices.push(Slice::whole(format!("{name}.exp_avg_sq"), state.exp_avg_sq.shallow_clone()));
+        for state in &self.states {
+            let ParameterSpec { name, shape, .. } = &specs[state.parameter];
+            let mut add = |what: &str, tensor: &Tensor| {
+                let (name, tensor) = (format!("{name}.{what}"), tensor.shallow_clone());
+                slices.push(Slice { name, shape: shape.clone(), from: state.from, tensor });
+            };
+            add("exp_avg", &state.exp_avg);
+            add("exp_avg_sq", &state.exp_avg_sq);
             if state.weight.is_some() {
-                slices.push(Slice::whole(format!("{name}.master"), state.master.shallow_clone()));
+                add("master", &state.master);
             }
         }
         slices
@@ -140,14 +199,16 @@ impl AdamW {
 }
 
 impl State {
-    fn new(parameter: &Tensor, master: &Tensor, moments: Kind, decays: bool) -> Result<Self, TchError> {
-        let parameter = parameter.f_detach()?;
-        let (master, weight) = match parameter.kind() {
-            Kind::Float => (parameter, None),
-            _ => (master.f_detach()?.f_to_kind(Kind::Float)?, Some(parameter)),
+    fn new(held: Held, moments: Kind, decays: bool) -> Result<Self, TchError> {
+        let Held { parameter, from, weight } = held;
+        let weight = weight.f_detach()?;
+        let zeros = |kind| Tensor::f_zeros(weight.size(), (kind, weight.device()));
+        let (exp_avg, exp_avg_sq) = (zeros(moments)?, zeros(moments)?);
+        let (master, weight) = match weight.kind() {
+            Kind::Float => (weight, None),
+            _ => (zeros(Kind::Float)?, Some(weight)),
         };
-        let moment = || Tensor::f_zeros(master.size(), (moments, master.device()));
-        Ok(Self { exp_avg: moment()?, exp_avg_sq: moment()?, master, weight, decays })
+        Ok(Self { parameter, from, master, weight, exp_avg, exp_avg_sq, decays })
     }
 }
 
@@ -196,8 +257,6 @@ pub(crate) fn twins(size: &Size) -> Vec<Twin> {
 
 #[cfg(test)]
 mod tests {
-    use tch::Device;
-
     use super::*;
     use crate::hf::names::Init;
 

@@ -1,4 +1,4 @@
-//! Part of a tensor.
+//! Parts of tensors.
 
 use tch::Tensor;
 
@@ -27,4 +27,15 @@ impl Slice {
     pub fn is_whole(&self) -> bool {
         self.tensor.numel() as i64 == self.shape.iter().product::<i64>()
     }
+}
+
+/// What of a parameter a rank updates.
+#[derive(Debug)]
+pub struct Held {
+    /// Which parameter.
+    pub parameter: usize,
+    /// How many of its elements, row by row, come before those that are here.
+    pub from: i64,
+    /// Those that are here, as they compute: of the parameter's shape where all are, else `[n]`.
+    pub weight: Tensor,
 }

@@ -43,11 +43,11 @@ impl Data {
         Ok(Self { sources: Arc::new(sources), fingerprints })
     }
 
-    /// A loader of the run's batches from `position` on.
+    /// A loader of a rank's part of the run's batches, from `position` on.
     ///
     /// # Errors
     /// A source that has a share and no rows.
-    pub fn loader(&self, plan: &Plan, position: Position) -> anyhow::Result<Loader> {
+    pub fn loader(&self, plan: &Plan, rank: usize, position: Position) -> anyhow::Result<Loader> {
         let settings = LoaderSettings {
             sources: Arc::clone(&self.sources),
             keys: plan.data.sources.iter().map(|source| loader::key(plan.seed, &source.name)).collect(),
@@ -58,8 +58,8 @@ impl Data {
                 .collect(),
             rows: plan.batch.rows,
             micro_rows: plan.batch.micro_rows,
-            rank: 0,
-            world: 1,
+            rank: rank as u64,
+            world: plan.distributed.world as u64,
             prefetch: PREFETCH,
         };
         Ok(Loader::start(settings, position)?)

@@ -34,6 +34,7 @@ use self::step::Engine;
 use self::stop::Stop;
 use crate::checkpoint::{State, retention};
 use crate::corpus::loader::Position;
+use crate::distributed::World;
 use crate::ffi;
 use crate::figures::size;
 use crate::metrics::reporter::{Reporter, Settings};
@@ -64,18 +65,19 @@ pub enum Outcome {
     Stopped(PathBuf),
 }
 
-/// Carries out `plan`: trains, validates, logs and saves until the last step, or until `stop` is asked.
+/// Carries out `plan`: trains, validates, logs and saves until the last step, or until `stop` is asked. With other ranks it
+/// does so together with those of `world`, each of which is given the same plan.
 ///
 /// # Errors
 /// Inputs that cannot be read, a checkpoint that does not fit, a disk that refuses, more memory than there is, or losses
 /// that are not finite several steps in a row. Checkpoints already written stay.
-pub fn run(plan: &Plan, options: &Options, stop: &Stop) -> anyhow::Result<Outcome> {
+pub fn run(plan: &Plan, options: &Options, stop: &Stop, world: Option<&World>) -> anyhow::Result<Outcome> {
     // What is left to the planner may turn out otherwise while it is tried.
     let mut plan = plan.clone();
-    refusal::caught(|| carry_out(&mut plan, options, stop)).map_err(|error| refusal::advised(error, &plan))
+    refusal::caught(|| carry_out(&mut plan, options, stop, world)).map_err(|error| refusal::advised(error, &plan))
 }
 
-fn carry_out(plan: &mut Plan, options: &Options, stop: &Stop) -> anyhow::Result<Outcome> {
+fn carry_out(plan: &mut Plan, options: &Options, stop: &Stop, world: Option<&World>) -> anyhow::Result<Outcome> {
     ffi::keep_freed_memory();
     tracing::debug!(growing = ffi::grow_segments(), "memory segments on GPUs");
     let data = Data::open(plan)?;
@@ -110,18 +112,21 @@ fn carry_out(plan: &mut Plan, options: &Options, stop: &Stop) -> anyhow::Result<
         reporter.note(&line);
     }
     let loading = reporter.spin("loading the model", 0);
-    let mut engine = start::engine(plan, checkpoint.as_deref())?;
+    let mut engine = start::engine(plan, checkpoint.as_deref(), world)?;
     drop(loading);
     fitting::rehearse(plan, &mut engine, &mut reporter)?;
     let plan = &*plan;
     let saver = Saver::new(plan, checkpoint.clone(), position.step);
-    let run = Run { plan, data, engine, reporter, saver, position, tokens: 0, skipped: 0 };
+    let rank = world.map_or(0, |world| world.launch().rank);
+    let run = Run { plan, rank, data, engine, reporter, saver, position, tokens: 0, skipped: 0 };
     run.finish(state, options, stop)
 }
 
 /// A run under way.
 struct Run<'a> {
     plan: &'a Plan,
+    /// This process among those that carry out the plan.
+    rank: usize,
     data: Data,
     engine: Engine,
     reporter: Reporter,
@@ -140,7 +145,7 @@ impl Run<'_> {
         } else if plan.validation.at_start {
             self.validate(stop)?;
         }
-        let mut loader = self.data.loader(plan, self.position.clone())?;
+        let mut loader = self.data.loader(plan, self.rank, self.position.clone())?;
         let mut interval = Interval::new(plan, &loader);
         let mut stage = None;
         let mut profile = Profile::new(options.profile.as_ref(), &plan.output, plan.device.compute != Compute::Cpu);
@@ -250,7 +255,10 @@ impl Run<'_> {
 
     /// Measures the loss on every source's held-out documents, unless it is stopped meanwhile.
     fn validate(&mut self, stop: &Stop) -> anyhow::Result<()> {
-        let measured = validation::measure(self.plan, &self.data, &self.engine, &mut self.reporter, stop)?;
+        let measured =
+            validation::measure(self.plan, self.rank, &self.data, &mut self.engine, &mut self.reporter, || {
+                stop.asked()
+            })?;
         let Some(sources) = measured else { return Ok(()) };
         let validation = Validation { step: self.position.step, tokens: self.tokens, sources };
         Ok(self.reporter.validation(&validation)?)

@@ -4,7 +4,9 @@ use std::any::Any;
 use std::panic;
 
 use anyhow::anyhow;
+use tch::TchError;
 
+use crate::distributed::sharding::StepError;
 use crate::figures::size;
 use crate::plan::{Compute, Plan, fit, memory};
 
@@ -78,9 +80,9 @@ pub fn caught<T>(body: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> 
 /// What libtorch threw or returned, or the body's own.
 pub(super) fn attempt<T>(body: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
     match panic::catch_unwind(panic::AssertUnwindSafe(body)) {
-        Ok(Err(error)) => Err(match error.downcast_ref::<tch::TchError>() {
-            Some(refused) => explained(&refused.to_string()),
-            None => error,
+        Ok(Err(error)) => Err(match (error.downcast_ref::<TchError>(), error.downcast_ref::<StepError>()) {
+            (Some(refused), _) | (None, Some(StepError::Torch(refused))) => explained(&refused.to_string()),
+            _ => error,
         }),
         Ok(result) => result,
         Err(payload) => match thrown(payload.as_ref()) {

@@ -4,20 +4,25 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context as _, bail};
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 use super::step::Engine;
 use crate::checkpoint::{self, MODEL, State, find};
+use crate::distributed::World;
+use crate::distributed::mesh::Mesh;
+use crate::distributed::sharding::Sharding;
+use crate::distributed::sharding::link::Link;
 use crate::ffi;
 use crate::hf;
+use crate::hf::names::ParameterSpec;
 use crate::metrics::throughput;
 use crate::model::attention;
 use crate::model::config::Recompute;
 use crate::model::decoder::Decoder;
 use crate::model::parameters::Parameters;
 use crate::optim::adamw::{AdamW, Settings};
-use crate::plan::{Arithmetic, Compute, Plan, Weights, memory};
-use crate::recipe::sections::Moments;
+use crate::plan::{Arithmetic, Compute, DistributedPlan, Plan, Weights, memory};
+use crate::recipe::sections::{Moments, Reduction};
 
 /// Where a run goes on from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,7 +106,7 @@ pub fn peak_memory(plan: &Plan) -> Option<u64> {
 ///
 /// # Errors
 /// Weights that cannot be read or do not fit, more memory than there is.
-pub fn engine(plan: &Plan, checkpoint: Option<&Path>) -> anyhow::Result<Engine> {
+pub fn engine(plan: &Plan, checkpoint: Option<&Path>, world: Option<&World>) -> anyhow::Result<Engine> {
     let device = device(plan);
     if plan.device.arithmetic == Arithmetic::Fp8 && device.is_cuda() && !ffi::has_kernels() {
         bail!(
@@ -119,14 +124,12 @@ pub fn engine(plan: &Plan, checkpoint: Option<&Path>) -> anyhow::Result<Engine> 
         (None, _) => None,
     };
     let masters = match (moments, &plan.model.weights) {
-        (Some(folder), _) => hf::import::load(&folder.join(MODEL), config, Kind::Float, device)?,
+        (Some(folder), _) => hf::import::load(&folder.join(MODEL), config, Kind::Float, Device::Cpu)?,
         (None, Weights::Folder(folder) | Weights::WithOptimizer(folder)) => {
-            hf::import::load(folder, config, Kind::Float, device)?
+            hf::import::load(folder, config, Kind::Float, Device::Cpu)?
         }
-        (None, Weights::Fresh) => Parameters::fresh(config, plan.seed, Kind::Float, device)?,
+        (None, Weights::Fresh) => Parameters::fresh(config, plan.seed, Kind::Float, Device::Cpu)?,
     };
-    let reduced = masters.tensors().iter().map(|master| master.f_to_kind(kind)).collect::<Result<_, _>>()?;
-    let parameters = Parameters::new(masters.specs().to_vec(), reduced)?;
     let settings = Settings {
         beta1: plan.optimizer.beta1,
         beta2: plan.optimizer.beta2,
@@ -138,21 +141,47 @@ pub fn engine(plan: &Plan, checkpoint: Option<&Path>) -> anyhow::Result<Engine> 
         },
         clip_norm: (plan.optimizer.clip_norm > 0.0).then_some(plan.optimizer.clip_norm),
     };
-    let mut optimizer = AdamW::new(&parameters, &masters, settings)?;
+    let (mut sharding, parameters) = sharding(plan, world, masters.specs(), kind)?;
+    let mut optimizer = AdamW::over(sharding.held()?, parameters.specs(), settings, device)?;
+    optimizer.set_masters(&masters)?;
+    optimizer.round_masters()?;
     drop(masters);
     if let Some(folder) = moments {
         checkpoint::load::optimizer(folder, &parameters, &mut optimizer).with_context(|| {
             format!("{}: the optimizer's state does not fit this model in this precision", folder.display())
         })?;
     }
+    sharding.updated()?;
     let batched = attention::is_batched_faster(config, device, plan.data.sequence_length as i64)?;
     let decoder = Decoder::new(config, &parameters, Recompute::None)?
         .with_recompute(&plan.model.recompute)
         .with_loss_rows(memory::loss_rows(plan))
         .with_attention(batched)
         .with_fp8(plan.device.arithmetic == Arithmetic::Fp8);
-    let engine = Engine::new(parameters, decoder, optimizer, plan.optimizer.z_loss);
+    let engine = Engine::new(parameters, decoder, optimizer, sharding, plan.optimizer.z_loss);
     Ok(if plan.device.graphs { engine.with_graphs() } else { engine })
+}
+
+/// What a rank holds of a model, with its parameters, zeros as yet.
+fn sharding(
+    plan: &Plan,
+    world: Option<&World>,
+    specs: &[ParameterSpec],
+    kind: Kind,
+) -> anyhow::Result<(Sharding, Parameters)> {
+    let (config, device) = (&plan.model.config, device(plan));
+    let Some(world) = world else {
+        let zeros = specs.iter().map(|spec| Tensor::f_zeros(&spec.shape, (kind, device)));
+        let parameters = Parameters::new(specs.to_vec(), zeros.collect::<Result<_, _>>()?)?;
+        return Ok((Sharding::alone(config, &parameters), parameters));
+    };
+    let DistributedPlan { world: ranks, shard, fully, reduce, .. } = plan.distributed;
+    let mesh = Mesh::new(ranks, shard).with_context(|| format!("{ranks} ranks in shards of {shard}"))?;
+    let reduce = match reduce {
+        Reduction::Fp32 => Kind::Float,
+        Reduction::Bf16 => Kind::BFloat16,
+    };
+    Ok(Sharding::zeros(config, Link::open(world, mesh, device)?, fully, reduce, kind, device)?)
 }
 
 /// The state of a checkpoint that a run goes on from; refused where its model is not the plan's.

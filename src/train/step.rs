@@ -2,10 +2,13 @@
 //!
 //! B rows of a micro-batch, T tokens a row, N = B x T, S sources.
 
+use std::convert::Infallible;
+
 use tch::{Kind, TchError, Tensor};
 
 use super::graphs::Graphs;
 use crate::corpus::batch::Batch;
+use crate::distributed::sharding::{Sharding, StepError, Turn};
 use crate::ffi;
 use crate::model::batch::TokenBatch;
 use crate::model::decoder::Decoder;
@@ -13,18 +16,18 @@ use crate::model::loss::LossOutput;
 use crate::model::parameters::Parameters;
 use crate::optim::adamw::AdamW;
 
-/// A model with its optimizer.
+/// A model with its optimizer, or a rank's share of both.
 #[derive(Debug)]
 pub struct Engine {
-    /// The weights, in the precision that computes.
+    /// The weights, in the precision that computes; all there only where they are not sharded.
     pub parameters: Parameters,
     /// The model over them.
     pub decoder: Decoder,
     /// Moments and master weights.
     pub optimizer: AdamW,
+    /// What of them this rank holds, and how gradients become one.
+    pub sharding: Sharding,
     z_loss: f64,
-    /// fp32 sums of the gradients, where those of several micro-batches would be added in less.
-    sums: Vec<Tensor>,
     /// Where micro-batches are recorded.
     graphs: Option<Graphs>,
 }
@@ -35,7 +38,7 @@ pub struct Micro {
     /// Its loss, as [`LossOutput`] has it.
     sum: Tensor,
     nll: Tensor,
-    /// Of every parameter.
+    /// Of every parameter, where they were not taken while the backward pass went on.
     gradients: Vec<Tensor>,
 }
 
@@ -49,7 +52,7 @@ impl Micro {
     }
 }
 
-/// What a step found; on the device, to be read only where it is shown.
+/// What a step found over all ranks; on the device, to be read only where it is shown.
 #[derive(Debug)]
 pub struct Step {
     /// Global norm of the gradients before clipping, fp32.
@@ -61,10 +64,10 @@ pub struct Step {
 }
 
 impl Engine {
-    /// Puts a model and its optimizer together.
+    /// Puts a model, its optimizer and what ranks share of them together.
     #[must_use]
-    pub fn new(parameters: Parameters, decoder: Decoder, optimizer: AdamW, z_loss: f64) -> Self {
-        Self { parameters, decoder, optimizer, z_loss, sums: Vec::new(), graphs: None }
+    pub fn new(parameters: Parameters, decoder: Decoder, optimizer: AdamW, sharding: Sharding, z_loss: f64) -> Self {
+        Self { parameters, decoder, optimizer, sharding, z_loss, graphs: None }
     }
 
     /// The same with micro-batches recorded as CUDA graphs, for a model that computes in less than fp32 on a GPU.
@@ -73,12 +76,14 @@ impl Engine {
         Self { graphs: Some(Graphs::default()), ..self }
     }
 
-    /// One update at learning rate `lr` by the mean loss over `trained`, the sum of all loss weights of the global batch.
+    /// One update at learning rate `lr` by the mean loss over `trained`, the sum of all loss weights of the global batch;
+    /// `micro` are this rank's micro-batches, as many as every rank has.
     ///
-    /// Returns `None`, with nothing changed, where `stopped` says so between two micro-batches.
+    /// Returns `None`, with nothing changed, where `stopped` says so between two micro-batches, which with several ranks it
+    /// never may.
     ///
     /// # Errors
-    /// Whatever libtorch refuses, such as more memory than there is.
+    /// Another rank that failed, or whatever libtorch refuses, such as more memory than there is.
     pub fn step(
         &mut self,
         micro: &[Batch],
@@ -86,77 +91,87 @@ impl Engine {
         lr: f64,
         sources: usize,
         stopped: impl Fn() -> bool,
-    ) -> Result<Option<Step>, TchError> {
+    ) -> Result<Option<Step>, StepError> {
         let device = self.parameters.device();
         let scale = if trained > 0.0 { 1.0 / trained } else { 1.0 };
         let scale = Tensor::f_full([0_i64; 0], scale, (Kind::Float, device))?;
-        let summed = micro.len() > 1 && self.parameters.kind() != Kind::Float;
         let mut loss = Tensor::f_zeros([0_i64; 0], (Kind::Float, device))?;
         let mut by_source = Tensor::f_zeros([sources as i64, 2], (Kind::Float, device))?;
-        let mut gradients = Vec::new();
         for (at, batch) in micro.iter().enumerate() {
             if stopped() {
                 self.forget()?;
                 return Ok(None);
             }
             let tokens = TokenBatch::to_device(batch, device)?;
-            let found = self.micro(&tokens, &scale)?;
+            let turn = Turn { first: at == 0, last: at + 1 == micro.len() };
+            let found = self.micro(&tokens, &scale, turn)?;
             loss += &found.sum;
             add_by_source(&mut by_source, &found.nll, &tokens, batch)?;
-            if summed {
-                self.sum_gradients(&found.gradients, at == 0)?;
-            } else {
-                gradients = found.gradients;
-            }
         }
-        let gradients = if summed { &self.sums } else { &gradients };
-        let update = self.optimizer.step(gradients, &loss, lr)?;
-        ffi::forget_gradients(self.parameters.tensors())?;
+        let gradients = self.sharding.gradients()?;
+        let norm = self.optimizer.norm(&gradients)?;
+        let (norm, [loss, by_source]) = self.sharding.over_all(norm, [loss, by_source])?;
+        let update = self.optimizer.update(&gradients, norm, &loss, lr)?;
+        drop(gradients);
+        self.sharding.updated()?;
         Ok(Some(Step { norm: update.norm, skipped: update.skipped, by_source }))
     }
 
-    /// Forward and backward of one micro-batch; its gradients are added to those that parameters have.
-    fn micro(&mut self, tokens: &TokenBatch, scale: &Tensor) -> Result<Micro, TchError> {
-        let Self { parameters, decoder, z_loss, graphs, .. } = self;
-        let compute = |tokens: &TokenBatch, scale: &Tensor| {
-            let LossOutput { sum, nll } = decoder.loss_and_backward(tokens, *z_loss, scale);
+    /// Forward and backward of one micro-batch, whose gradients are added to those of the step.
+    fn micro(&mut self, tokens: &TokenBatch, scale: &Tensor, turn: Turn) -> Result<Micro, StepError> {
+        let Self { parameters, decoder, sharding, z_loss, graphs, .. } = self;
+        let Some(graphs) = graphs else {
+            let at = &mut |moment| sharding.at(moment, Some(turn));
+            let LossOutput { sum, nll } = decoder.loss_and_backward(tokens, *z_loss, scale, at)?;
+            return Ok(Micro { sum: sum.detach(), nll, gradients: Vec::new() });
+        };
+        sharding.settle()?;
+        let found = graphs.run(tokens, scale, |tokens, scale| {
+            let at = &mut |_| Ok::<_, Infallible>(());
+            let Ok(LossOutput { sum, nll }) = decoder.loss_and_backward(tokens, *z_loss, scale, at);
             let gradients = parameters.tensors().iter().map(Tensor::grad).collect();
             Micro { sum: sum.detach(), nll, gradients }
-        };
-        match graphs {
-            Some(graphs) => graphs.run(tokens, scale, compute),
-            None => Ok(compute(tokens, scale)),
-        }
+        })?;
+        ffi::forget_gradients(parameters.tensors())?;
+        sharding.take(&found.gradients, turn)?;
+        Ok(found)
     }
 
-    /// The loss of rows that are not trained on, in the same form as [`Step::by_source`].
+    /// The loss of rows that are not trained on, in the same form as [`Step::by_source`], of this rank's rows alone.
     ///
     /// # Errors
-    /// Whatever libtorch refuses.
-    pub fn evaluate(&self, batch: &Batch, sources: usize) -> Result<Tensor, TchError> {
+    /// As [`step`](Self::step).
+    pub fn evaluate(&mut self, batch: &Batch, sources: usize) -> Result<Tensor, StepError> {
         let device = self.parameters.device();
         let tokens = TokenBatch::to_device(batch, device)?;
-        let found = self.decoder.loss(&tokens, 0.0);
+        let Self { decoder, sharding, .. } = self;
+        let found = decoder.loss(&tokens, 0.0, &mut |moment| sharding.at(moment, None))?;
         let mut by_source = Tensor::f_zeros([sources as i64, 2], (Kind::Float, device))?;
         add_by_source(&mut by_source, &found.nll, &tokens, batch)?;
         Ok(by_source)
     }
 
     /// Forward and backward of `batch` as a step does them, with their sums where it has `several` micro-batches, and nothing
-    /// else: afterwards everything is as it was.
+    /// else: afterwards everything is as it was. Other ranks have no part in it.
     ///
     /// # Errors
     /// Whatever libtorch refuses, such as more memory than there is.
-    pub fn rehearse(&mut self, batch: &Batch, several: bool) -> Result<(), TchError> {
+    pub fn rehearse(&mut self, batch: &Batch, several: bool) -> Result<(), StepError> {
         let device = self.parameters.device();
-        let scale = Tensor::f_ones([0_i64; 0], (Kind::Float, device))?;
-        for at in 0..if several { 2 } else { 1 } {
-            let found = self.micro(&TokenBatch::to_device(batch, device)?, &scale)?;
-            if several && self.parameters.kind() != Kind::Float {
-                self.sum_gradients(&found.gradients, at == 0)?;
+        self.sharding.settle()?;
+        self.sharding.set_silent(true);
+        let mut rehearse = || {
+            let scale = Tensor::f_ones([0_i64; 0], (Kind::Float, device))?;
+            for first in if several { [true, false].as_slice() } else { &[true] } {
+                let turn = Turn { first: *first, last: !*first || !several };
+                self.micro(&TokenBatch::to_device(batch, device)?, &scale, turn)?;
             }
-        }
-        self.forget()
+            self.sharding.gradients().map(drop)
+        };
+        let rehearsed = rehearse();
+        self.sharding.set_silent(false);
+        rehearsed?;
+        Ok(self.forget()?)
     }
 
     /// Forgets the gradients of a step that was not finished.
@@ -164,21 +179,7 @@ impl Engine {
     /// # Errors
     /// Whatever libtorch refuses.
     pub fn forget(&mut self) -> Result<(), TchError> {
-        self.sums.clear();
-        ffi::forget_gradients(self.parameters.tensors())
-    }
-
-    /// Adds a micro-batch's gradients to the fp32 sums.
-    fn sum_gradients(&mut self, gradients: &[Tensor], first: bool) -> Result<(), TchError> {
-        if self.sums.is_empty() {
-            let wide = gradients.iter().map(|gradient| gradient.f_to_kind(Kind::Float));
-            self.sums = wide.collect::<Result<_, _>>()?;
-        } else if first {
-            ffi::copy_all(&self.sums, gradients)?;
-        } else {
-            ffi::accumulate(&self.sums, gradients)?;
-        }
-        ffi::forget_gradients(self.parameters.tensors())
+        self.sharding.forget()
     }
 }
 

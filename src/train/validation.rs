@@ -1,60 +1,62 @@
 //! Losses on held-out documents, source by source.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::data::Data;
 use super::step::Engine;
-use super::stop::Stop;
 use crate::corpus::batch::Batch;
 use crate::metrics::SourceLoss;
 use crate::metrics::reporter::Reporter;
-use crate::plan::Plan;
+use crate::plan::{Plan, SourcePlan};
 
 /// The loss on at most `validation.sequences` held-out rows of each source, spread evenly over what is held out; the same
-/// rows every time. `None` where it was stopped meanwhile.
+/// rows every time, whatever the number of ranks, which share them. `None` where it was stopped meanwhile.
 ///
 /// # Errors
-/// A corpus that cannot be read, or whatever libtorch refuses.
+/// A corpus that cannot be read, another rank that failed, or whatever libtorch refuses.
 pub(super) fn measure(
     plan: &Plan,
+    rank: usize,
     data: &Data,
-    engine: &Engine,
+    engine: &mut Engine,
     reporter: &mut Reporter,
-    stop: &Stop,
+    stopped: impl Fn() -> bool,
 ) -> anyhow::Result<Option<Vec<SourceLoss>>> {
     let rows_of = |held_out: u64| held_out.min(plan.validation.rows);
     let total = data.sources.iter().map(|source| rows_of(source.held_out_rows())).sum();
     let bar = reporter.spin("validating", total);
-    let mut losses = Vec::with_capacity(data.sources.len());
-    for (source, planned) in data.sources.iter().zip(&plan.data.sources) {
+    let (rank, world, at_once) = (rank as u64, plan.distributed.world as u64, plan.batch.micro_rows);
+    let sums = Tensor::f_zeros([data.sources.len() as i64, 2], (Kind::Float, engine.parameters.device()))?;
+    for (number, source) in data.sources.iter().enumerate() {
         let (held_out, rows) = (source.held_out_rows(), rows_of(source.held_out_rows()));
-        let mut sums: Option<Tensor> = None;
-        let mut next = 0;
-        while next < rows {
-            if stop.asked() {
+        let chunks = rows.div_ceil(at_once);
+        for round in 0..chunks.div_ceil(world) {
+            if stopped() {
                 bar.finish_and_clear();
                 return Ok(None);
             }
+            // Ranks go through a model together: one that has no rows left goes through the last ones, which do not count.
+            let chunk = round * world + rank;
+            let first = chunk.min(chunks - 1) * at_once;
             let mut batch = Batch::default();
-            let end = (next + plan.batch.micro_rows).min(rows);
-            for row in next..end {
+            for row in first..(first + at_once).min(rows) {
                 source.held_out_row((u128::from(row) * u128::from(held_out) / u128::from(rows)) as u64, &mut batch)?;
             }
             batch.sources = vec![0; batch.rows];
             let found = engine.evaluate(&batch, 1)?; // [1, 2]
-            sums = Some(match sums {
-                Some(sums) => sums + found,
-                None => found,
-            });
-            bar.inc(end - next);
-            next = end;
-        }
-        let Some(sums) = sums else { continue };
-        let (nll, weight) = (sums.f_double_value(&[0, 0])?, sums.f_double_value(&[0, 1])?);
-        if weight > 0.0 {
-            losses.push(SourceLoss { name: planned.name.clone(), loss: nll / weight, tokens: weight.round() as u64 });
+            if chunk < chunks {
+                let _ = sums.f_get(number as i64)?.f_add_(&found.f_squeeze_dim(0)?)?;
+            }
+            bar.inc((at_once * world).min(rows - (round * world * at_once).min(rows)));
         }
     }
+    let sums = Vec::<f64>::try_from(engine.sharding.sum(sums)?.f_to_kind(Kind::Double)?.f_flatten(0, -1)?)?;
     bar.finish_and_clear();
-    Ok(Some(losses))
+    let named = plan.data.sources.iter().zip(sums.as_chunks().0).filter(|(_, [_, weight])| *weight > 0.0);
+    let loss = |(source, [nll, weight]): (&SourcePlan, &[f64; 2])| SourceLoss {
+        name: source.name.clone(),
+        loss: nll / weight,
+        tokens: weight.round() as u64,
+    };
+    Ok(Some(named.map(loss).collect()))
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::{io::Write as _, iter};
 
 use hephaestus::distributed::World;
-use hephaestus::distributed::flat::Flat;
+use hephaestus::distributed::flat::{Arrangement, Flat};
 use hephaestus::distributed::mesh::Mesh;
 use hephaestus::distributed::rendezvous::Launch;
 use hephaestus::ffi::{Group, Membership, Reduce};
@@ -248,11 +248,12 @@ fn refused(all: &Group) {
 /// Gradients in one buffer: reduced and shared out, then gathered again, without a copy.
 fn flat(all: &Group) -> Outcome {
     let (rank, size) = (all.rank(), all.size());
-    let flat = Flat::zeros(&[vec![3, 5], vec![2], vec![7]], size, Kind::Float, Device::Cpu)?;
+    let arrangement = Arrangement::new(&[vec![3, 5], vec![2], vec![7]], size);
+    let flat = Flat::zeros(&arrangement, Kind::Float, Device::Cpu)?;
     for (number, view) in flat.views.iter().enumerate() {
         let _ = view.shallow_clone().fill_((number + 1) as i64 * (rank as i64 + 1));
     }
-    let part = flat.part(rank, size)?;
+    let part = flat.part(rank)?;
     let reduced = part.zeros_like();
     all.reduce_scatter(&reduced, &flat.buffer, Reduce::Sum)?.wait()?;
     part.shallow_clone().copy_(&reduced);
@@ -288,11 +289,12 @@ fn mesh(world: &World) -> Result<Vec<Group>, Box<dyn std::error::Error>> {
     let rank = world.launch().rank;
     let groups = Mesh::new(4, 2).unwrap().open(world, Device::Cpu)?;
     let x = of(&[1 << rank], Kind::Int64);
-    groups.shard.all_reduce(&x, Reduce::Sum)?.wait()?;
+    let (shard, replicate) = (groups.shard.as_ref().unwrap(), groups.replicate.as_ref().unwrap());
+    shard.all_reduce(&x, Reduce::Sum)?.wait()?;
     assert_eq!(values(&x), [if rank < 2 { 0b0011 } else { 0b1100 }]);
-    groups.replicate.all_reduce(&x, Reduce::Sum)?.wait()?;
+    replicate.all_reduce(&x, Reduce::Sum)?.wait()?;
     assert_eq!(values(&x), [0b1111]);
-    assert_eq!((groups.shard.rank(), groups.replicate.rank()), (rank % 2, rank / 2));
+    assert_eq!((shard.rank(), replicate.rank()), (rank % 2, rank / 2));
     let alone = world.group("alone", iter::once(rank).collect(), Device::Cpu)?;
     alone.all_reduce(&x, Reduce::Sum)?.wait()?;
     assert_eq!(values(&x), [0b1111]);
