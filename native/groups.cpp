@@ -100,7 +100,8 @@ c10d::ReduceOp reduction(const c10d::Backend &backend, int op) {
   return OPS[op];
 }
 
-// Backends read and write what lies between the first element and the last, whatever the strides say.
+// Backends read and write what lies between the first element and the last, whatever the strides say. Where they write no
+// version is counted, as in PyTorch's FSDP: a graph that has saved a weight finds it again when that is gathered again.
 Tensors list(const hephaestus_group &group, at::Tensor *const *tensors, size_t count) {
   Tensors out;
   out.reserve(count);
@@ -110,7 +111,7 @@ Tensors list(const hephaestus_group &group, at::Tensor *const *tensors, size_t c
     TORCH_CHECK(x.is_contiguous(), "a tensor of strides ", x.strides(), ", expected a contiguous one");
     TORCH_CHECK(x.scalar_type() == tensors[0]->scalar_type(), "tensors of ", tensors[0]->scalar_type(), " and ",
                 x.scalar_type(), " in one collective");
-    out.push_back(x);
+    out.push_back(x.variable_data());
   }
   TORCH_CHECK(count > 0, "no tensors");
   return out;
