@@ -42,7 +42,7 @@ pub enum TogetherError {
         reason: String,
     },
     /// Ranks that did not say in time what became of their part.
-    #[error("{} of {world} not done within {} s, to {what}: see {} log", listed(ranks), waited.as_secs_f64(), if ranks.len() == 1 { "its" } else { "their" })]
+    #[error("{} of {world} did not answer within {} s ({what}): see {} log", listed(ranks), waited.as_secs_f64(), if ranks.len() == 1 { "its" } else { "their" })]
     Missing {
         /// Which.
         ranks: Vec<usize>,
@@ -54,7 +54,7 @@ pub enum TogetherError {
         waited: Duration,
     },
     /// The store went away meanwhile.
-    #[error("rank {rank} of {world} lost the store, to {what}: {reason}")]
+    #[error("rank {rank} of {world} lost the store ({what}): {reason}")]
     Lost {
         /// This process.
         rank: usize,
@@ -104,8 +104,8 @@ impl<'a> Together<'a> {
         self.world.map(World::timeout)
     }
 
-    /// What rank 0 alone does; all others wait for it and return what it returned. `what` is said of who does not: "to
-    /// choose a checkpoint".
+    /// What rank 0 alone does; all others wait for it and return what it returned. `what` names it in errors: "choose a
+    /// checkpoint".
     ///
     /// # Errors
     /// Rank 0's own on rank 0; on others [`TogetherError`], where it failed or did not answer.
@@ -183,18 +183,28 @@ impl Call<'_> {
         self.world.launch().world
     }
 
-    /// Rank 0 tells all others.
+    /// Rank 0 tells all others. It may end over a failure, and the store with it, so it lets them hear of that first.
     fn tell<T: Serialize>(&self, outcome: Result<&T, TogetherError>) -> Result<(), TogetherError> {
-        self.set(&self.key, &outcome)
+        self.set(&self.key, &outcome)?;
+        if outcome.is_err() {
+            let deadline = Instant::now() + GRACE;
+            for rank in 1..self.count() {
+                let patience = deadline.saturating_duration_since(Instant::now());
+                let _ = self.world.store().get(&self.heard_by(rank), patience);
+            }
+        }
+        Ok(())
     }
 
     /// What rank 0 tells: it has its time for its part, and as much to wait for others.
     fn hear<T: DeserializeOwned>(&self) -> Result<T, TogetherError> {
         let patience = 2 * self.world.timeout() + GRACE;
-        match self.get(&self.key, patience)? {
-            Some(outcome) => outcome,
-            None => Err(self.missing(vec![0], patience)),
+        let Some(outcome) = self.get(&self.key, patience)? else { return Err(self.missing(vec![0], patience)) };
+        if outcome.is_err() {
+            // Rank 0 may be gone by itself.
+            let _ = self.world.store().set(&self.heard_by(self.rank()), "");
         }
+        outcome
     }
 
     /// Any other rank says what became of its part.
@@ -260,6 +270,10 @@ impl Call<'_> {
 
     fn key_of(&self, rank: usize) -> String {
         format!("{}/{rank}", self.key)
+    }
+
+    fn heard_by(&self, rank: usize) -> String {
+        format!("{}/heard/{rank}", self.key)
     }
 
     fn failed(&self, error: &impl Display) -> TogetherError {

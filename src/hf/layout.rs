@@ -172,3 +172,58 @@ fn dtype_of(kind: Kind) -> Result<Dtype, HfError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::hf::config;
+
+    /// Of about 70 billion parameters, or 1 billion, or a thousand.
+    fn model(width: u64, layers: u64, vocabulary: u64) -> ModelConfig {
+        let config = json!({
+            "model_type": "llama", "vocab_size": vocabulary, "hidden_size": width, "intermediate_size": 7 * width / 2,
+            "num_hidden_layers": layers, "num_attention_heads": 8, "max_position_embeddings": 16,
+            "tie_word_embeddings": false,
+        });
+        config::parse(config.as_object().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn every_parameter_is_in_one_file_in_order_and_writers_have_about_as_many_bytes() {
+        const LIMIT: u64 = 5_000_000_000;
+        for (config, writers) in
+            [(model(8192, 80, 128_256), 64), (model(8192, 80, 128_256), 6), (model(2048, 16, 128_256), 8)]
+        {
+            let layout = Layout::of(&config, Kind::BFloat16, LIMIT, writers).unwrap();
+            let parameters = layout.files().iter().flat_map(|file| file.parameters.clone()).collect::<Vec<_>>();
+            assert_eq!(parameters, names::parameters(&config));
+            assert!(layout.files().iter().all(|file| file.bytes <= LIMIT && !file.parameters.is_empty()));
+            let loads: Vec<u64> =
+                (0..writers).map(|writer| layout.of_writer(writer).map(|file| file.bytes).sum()).collect();
+            let largest = parameters.iter().map(|spec| 2 * spec.elements()).max().unwrap();
+            let mean = loads.iter().sum::<u64>() / writers as u64;
+            assert!(loads.iter().all(|&load| load > 0 && load <= (mean + mean / 4).max(largest)), "{loads:?}");
+            assert_eq!(
+                layout.parameters_of(1).count(),
+                layout.of_writer(1).map(|file| file.parameters.len()).sum::<usize>()
+            );
+        }
+    }
+
+    #[test]
+    fn one_writer_fills_each_file_and_a_small_model_is_not_torn_apart_for_many() {
+        assert_eq!(filled(&[4, 4, 4, 20, 1], 10), [2, 1, 1, 1]);
+        assert_eq!(evenly(&[100, 1, 1, 1, 1, 50], 4), [1, 3, 1, 1]);
+        assert_eq!(evenly(&[1, 1, 1], 3), [1, 1, 1]);
+        let small = model(16, 1, 8);
+        let layout = |writers, limit| Layout::of(&small, Kind::Float, limit, writers).unwrap();
+        assert_eq!(layout(8, 1_000_000), layout(1, 1_000_000));
+        assert_eq!(layout(1, 1_000_000).files()[0].name, SINGLE);
+        let names: Vec<_> = layout(8, 1000).files().iter().map(|file| file.name.clone()).collect();
+        assert_eq!(names, layout(1, 1000).files().iter().map(|file| file.name.clone()).collect::<Vec<_>>());
+        assert!(layout(8, 1000).files().iter().any(|file| file.writer > 0));
+        assert!(Layout::of(&small, Kind::Int64, 1000, 1).is_err());
+    }
+}
