@@ -1,5 +1,7 @@
 //! Checkpoints of several ranks: all write one, or none does, and all say why.
 
+use std::path::PathBuf;
+
 use hephaestus::checkpoint::save::Contents;
 use hephaestus::checkpoint::{self, CheckpointError, State, Together, find, load, optimizer};
 use hephaestus::distributed::World;
