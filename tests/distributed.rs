@@ -8,6 +8,7 @@ use std::{env, process, thread};
 
 use tempfile::TempDir;
 
+mod checkpoint;
 mod rank;
 
 /// What ranks do, where the results go, and how many of them are started.
@@ -121,12 +122,17 @@ fn by_hand(rank: usize, world: usize, port: u16) -> Vec<(&'static str, String)> 
 
 /// Starts `ranks` of a world, and returns how they ended.
 fn run(does: &'static str, world: usize, ranks: &[usize]) -> Vec<Ended> {
+    run_in(does, world, ranks).0
+}
+
+/// The same, and the folder they had.
+fn run_in(does: &'static str, world: usize, ranks: &[usize]) -> (Vec<Ended>, TempDir) {
     let port = free_port();
     let mut job = Job::new(does, ranks.len());
     for &rank in ranks {
         job.start(command(&this()), &by_hand(rank, world, port));
     }
-    job.end().0
+    job.end()
 }
 
 fn all_succeed(ended: &[Ended]) {

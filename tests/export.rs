@@ -62,6 +62,30 @@ fn a_round_trip_keeps_every_bit_in_every_element_type() {
 }
 
 #[test]
+fn any_part_of_a_parameter_is_read_into_any_part_of_a_tensor() {
+    let out = tempfile::tempdir().unwrap();
+    let model = read(&folder().join(FAMILIES[0]), Kind::Float);
+    save(&out.path().join("model"), &model, Kind::BFloat16, SMALL_SHARD).unwrap();
+    let weights = hf::import::Weights::open(&out.path().join("model"), &model.0).unwrap();
+    for (name, weight) in model.1.iter() {
+        let stored = weight.detach().to_kind(Kind::BFloat16);
+        let read = weights.tensor(name).unwrap();
+        assert!(read.kind() == Kind::BFloat16 && read == stored, "{name}");
+        let elements = weight.numel() as i64;
+        let (from, count) = (elements / 3, elements / 2);
+        let buffer = Tensor::full([count + 2], -7.0, (Kind::Float, Device::Cpu));
+        weights.fill(name, from, &buffer.narrow(0, 1, count)).unwrap();
+        let part = stored.reshape([-1]).narrow(0, from, count).to_kind(Kind::Float);
+        let edge = Tensor::from_slice(&[-7_f32]);
+        assert_eq!(buffer, Tensor::cat(&[&edge, &part, &edge], 0), "{name}");
+        let error = weights.fill(name, from, &Tensor::zeros([elements], (Kind::Float, Device::Cpu))).unwrap_err();
+        let expected = format!("{name}: elements {elements}..{} are missing", from + elements);
+        assert!(error.to_string().ends_with(&expected), "{error}");
+    }
+    assert!(weights.tensor("lm_head.bias").unwrap_err().to_string().contains("lm_head.bias [] is missing"));
+}
+
+#[test]
 fn an_export_replaces_nothing_and_a_failed_one_leaves_nothing() {
     let out = tempfile::tempdir().unwrap();
     let model = read(&folder().join(FAMILIES[0]), Kind::Float);

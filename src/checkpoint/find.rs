@@ -1,8 +1,13 @@
 //! Which checkpoints there are, and which of them to go on from.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use super::manifest::Manifest;
+use super::together::{Together, TogetherError};
 use super::{CheckpointError, MANIFEST};
 
 /// Prefix of a checkpoint's folder; its step follows.
@@ -76,4 +81,26 @@ pub fn named(path: &Path) -> Result<PathBuf, CheckpointError> {
         (None, mut skipped) if !skipped.is_empty() => Err(skipped.swap_remove(0).reason),
         (None, _) => Err(CheckpointError::NotOne(path.to_owned())),
     }
+}
+
+/// The checkpoint that rank 0 chooses, for all to go on from, and whatever else it says of it; others only see that it is
+/// there. `E` is the error of `choose`, such as that of [`newest`] or [`named`].
+///
+/// # Errors
+/// Whatever `choose` returns, and [`CheckpointError::NotShared`] where a rank does not see the checkpoint; the same on all.
+pub fn together<T, E>(
+    together: &Together<'_>,
+    choose: impl FnOnce() -> Result<(Option<PathBuf>, T), E>,
+) -> Result<(Option<PathBuf>, T), E>
+where
+    T: Serialize + DeserializeOwned,
+    E: Display + From<CheckpointError> + From<TogetherError>,
+{
+    let (chosen, said) = together.first("choose a checkpoint", choose)?;
+    let see = || match &chosen {
+        Some(folder) if !folder.join(MANIFEST).is_file() => Err(CheckpointError::NotShared(folder.clone()).into()),
+        _ => Ok(()),
+    };
+    together.all("find the checkpoint to go on from", see, |seen: Result<Vec<()>, E>| seen.map(drop))?;
+    Ok((chosen, said))
 }

@@ -1,23 +1,44 @@
-//! Reads a checkpoint back, exactly.
+//! Reads a checkpoint back, exactly, whatever ranks wrote it and whatever part of it is asked for.
 
 use std::path::Path;
 
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
-use super::{CheckpointError, MODEL, OPTIMIZER};
+use super::{CheckpointError, MODEL, optimizer};
 use crate::hf;
+use crate::hf::dtype::Dtype;
+use crate::hf::import::Weights;
+use crate::hf::stored::Stored;
 use crate::model::config::ModelConfig;
 use crate::model::parameters::Parameters;
 use crate::optim::adamw::AdamW;
+use crate::optim::slice::Slice;
 
 /// Fills `optimizer`, which is over `parameters`, with what the checkpoint in `folder` holds.
 ///
 /// # Errors
-/// A file that is missing or lacks a tensor: a model of another shape or precision.
+/// As [`slices`].
 pub fn optimizer(folder: &Path, parameters: &Parameters, optimizer: &mut AdamW) -> Result<(), CheckpointError> {
-    let slices = optimizer.slices(parameters.specs()).into_iter().map(|slice| (slice.name, slice.tensor));
-    hf::tensors::fill(&folder.join(OPTIMIZER), &mut slices.collect::<Vec<_>>())?;
+    slices(folder, &optimizer.slices(parameters.specs()))?;
     Ok(optimizer.round_masters()?)
+}
+
+/// Fills `slices` of the optimizer's state with what the checkpoint in `folder` holds.
+///
+/// # Errors
+/// Files that are missing, lack a tensor or elements of it, or hold them twice: a model of another shape or precision, or
+/// damage. All of it is told at once, and nothing is filled.
+pub fn slices(folder: &Path, slices: &[Slice]) -> Result<(), CheckpointError> {
+    let stored = Stored::open(optimizer::files(folder)?)?;
+    let mut problems = Vec::new();
+    for Slice { name, shape, from, tensor } in slices {
+        stored.check(name, shape, &(*from..from + tensor.numel() as i64), &mut problems);
+    }
+    stored.refuse(problems)?;
+    for Slice { name, from, tensor, .. } in slices {
+        stored.fill(name, *from, tensor)?;
+    }
+    Ok(())
 }
 
 /// The weights of the checkpoint in `folder` as they were updated, in fp32: the masters where it has some.
@@ -25,11 +46,15 @@ pub fn optimizer(folder: &Path, parameters: &Parameters, optimizer: &mut AdamW) 
 /// # Errors
 /// Files that are missing or do not fit `config`.
 pub fn masters(folder: &Path, config: &ModelConfig) -> Result<Parameters, CheckpointError> {
-    let model = hf::import::load(&folder.join(MODEL), config, Kind::Float, Device::Cpu)?;
-    if hf::config::stored_dtype(&folder.join(MODEL))? == Some(hf::dtype::Dtype::Fp32) {
-        return Ok(model);
+    let model = folder.join(MODEL);
+    if hf::config::stored_dtype(&model)? == Some(Dtype::Fp32) {
+        return Ok(hf::import::load(&model, config, Kind::Float, Device::Cpu)?);
     }
-    let named = model.iter().map(|(name, weight)| (format!("{name}.master"), weight.shallow_clone()));
-    hf::tensors::fill(&folder.join(OPTIMIZER), &mut named.collect::<Vec<_>>())?;
-    Ok(model)
+    let specs = Weights::open(&model, config)?.specs().to_vec();
+    let empty = |spec: &hf::names::ParameterSpec| Tensor::f_empty(&spec.shape, (Kind::Float, Device::Cpu));
+    let tensors = specs.iter().map(empty).collect::<Result<Vec<_>, _>>()?;
+    let named = specs.iter().zip(&tensors);
+    let masters = named.map(|(spec, tensor)| Slice::whole(format!("{}.master", spec.name), tensor.shallow_clone()));
+    slices(folder, &masters.collect::<Vec<_>>())?;
+    Ok(Parameters::new(specs, tensors)?)
 }

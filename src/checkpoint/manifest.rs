@@ -34,15 +34,9 @@ pub struct Entry {
 impl Manifest {
     const VERSION: u32 = 1;
 
-    /// Describes every file in `folder`, by reading it back.
-    pub(super) fn of(folder: &Path) -> Result<Self, CheckpointError> {
-        let mut paths = Vec::new();
-        list(folder, "", &mut paths)?;
-        let files = paths
-            .into_par_iter()
-            .map(|name| Ok((name.clone(), entry(&folder.join(name))?)))
-            .collect::<Result<_, std::io::Error>>()?;
-        Ok(Self { version: Self::VERSION, files })
+    /// Of these files.
+    pub(super) fn new(files: BTreeMap<String, Entry>) -> Self {
+        Self { version: Self::VERSION, files }
     }
 
     /// Reads the manifest of the checkpoint in `folder`.
@@ -68,17 +62,8 @@ impl Manifest {
     /// # Errors
     /// [`CheckpointError::Damaged`] with the first file that is not what it was when it was written.
     pub fn verify(&self, folder: &Path) -> Result<(), CheckpointError> {
-        // Sizes first: they cost nothing, and most damage is a file cut short.
-        for (name, expected) in &self.files {
-            let file = inside(folder, name)?;
-            let bytes = fs_err::metadata(&file)?.len();
-            if bytes != expected.bytes {
-                return Err(CheckpointError::Damaged {
-                    reason: format!("{bytes} bytes, expected {} (manifest.json)", expected.bytes),
-                    file,
-                });
-            }
-        }
+        // They cost nothing, and most damage is a file cut short.
+        self.verify_sizes(folder)?;
         self.files.par_iter().try_for_each(|(name, expected)| {
             let file = inside(folder, name)?;
             let found = entry(&file)?;
@@ -93,6 +78,21 @@ impl Manifest {
             Err(CheckpointError::Damaged { file, reason })
         })
     }
+
+    /// Holds every file in `folder` against its size.
+    pub(super) fn verify_sizes(&self, folder: &Path) -> Result<(), CheckpointError> {
+        for (name, expected) in &self.files {
+            let file = inside(folder, name)?;
+            let bytes = fs_err::metadata(&file)?.len();
+            if bytes != expected.bytes {
+                return Err(CheckpointError::Damaged {
+                    reason: format!("{bytes} bytes, expected {} (manifest.json)", expected.bytes),
+                    file,
+                });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The path of a file named in a manifest, which may not leave the checkpoint.
@@ -104,17 +104,13 @@ fn inside(folder: &Path, name: &str) -> Result<PathBuf, CheckpointError> {
     Err(CheckpointError::Damaged { file: folder.join(MANIFEST), reason })
 }
 
-fn list(folder: &Path, prefix: &str, files: &mut Vec<String>) -> std::io::Result<()> {
-    for found in fs_err::read_dir(folder)? {
-        let found = found?;
-        let name = format!("{prefix}{}", found.file_name().to_string_lossy());
-        if found.file_type()?.is_dir() {
-            list(&found.path(), &format!("{name}/"), files)?;
-        } else {
-            files.push(name);
-        }
-    }
-    Ok(())
+/// Describes the files `names` in `folder`, by reading them back.
+pub(super) fn entries(folder: &Path, names: Vec<String>) -> std::io::Result<BTreeMap<String, Entry>> {
+    let described = names.into_par_iter().map(|name| {
+        let entry = entry(&folder.join(&name))?;
+        Ok((name, entry))
+    });
+    described.collect()
 }
 
 fn entry(path: &Path) -> std::io::Result<Entry> {

@@ -4,23 +4,27 @@
 //! |---|---|
 //! | `model/` | a Hugging Face folder in the precision that computes: configuration, tokenizer, safetensors |
 //! | `optimizer.safetensors` | fp32: `NAME.exp_avg`, `NAME.exp_avg_sq`, `NAME.master` where the model is not fp32, `step` |
+//! | `optimizer-00001-of-00008.safetensors` … | the same where 8 ranks wrote it: each its share, tensors cut into pieces |
 //! | `state.json` | how far the run is: steps, tokens, rows drawn from each source ([`state`]) |
 //! | `recipe.yaml` | the recipe with every default filled in |
 //! | `manifest.json` | size and SHA-256 of every other file, written last ([`manifest`]) |
 //!
 //! [`save`] writes one under a hidden name, syncs and renames it; [`find`] lists and chooses; [`load`] reads one back;
-//! [`retention`] removes old ones.
+//! [`retention`] removes old ones. [`optimizer`] is how its state lies in files, [`together`] how ranks agree.
 
 pub mod find;
 pub mod load;
 pub mod manifest;
+pub mod optimizer;
 pub mod retention;
 pub mod save;
 pub mod state;
+pub mod together;
 
 use std::path::PathBuf;
 
 pub use state::State;
+pub use together::Together;
 
 /// Name of the folder that holds the model.
 pub const MODEL: &str = "model";
@@ -56,4 +60,10 @@ pub enum CheckpointError {
     /// A folder without a manifest.
     #[error("{}: no checkpoint: it has no manifest.json; give a `step-N` folder, or the folder of a run that holds some", .0.display())]
     NotOne(PathBuf),
+    /// A rank that does not find what rank 0 has written.
+    #[error("{}: not to be seen here: run.output must be on a file system that all nodes share", .0.display())]
+    NotShared(PathBuf),
+    /// Another rank failed, or did not come.
+    #[error(transparent)]
+    Together(#[from] together::TogetherError),
 }

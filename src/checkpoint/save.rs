@@ -1,27 +1,42 @@
-//! Writes a checkpoint, whole or not at all.
+//! Writes a checkpoint, whole or not at all, alone or with other ranks.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{process, thread};
 
 use tch::{Kind, Tensor};
 
-use super::manifest::Manifest;
+use super::manifest::{Entry, Manifest, entries};
 use super::state::State;
-use super::{CheckpointError, MANIFEST, MODEL, OPTIMIZER, RECIPE, STATE, find};
+use super::together::Together;
+use super::{CheckpointError, MANIFEST, MODEL, RECIPE, STATE, find, optimizer};
 use crate::hf;
+use crate::hf::layout::Layout;
+use crate::hf::stored::Stored;
 use crate::model::config::ModelConfig;
-use crate::model::parameters::Parameters;
-use crate::optim::adamw::AdamW;
+use crate::optim::slice::Slice;
 
-/// What goes into a checkpoint.
+/// The file by which ranks know that they all see the same folder; gone when it is whole.
+const MARK: &str = ".shared";
+
+/// How long a rank looks for what rank 0 has written: file systems over a network may show it later than at once.
+const LOOKS: Duration = Duration::from_secs(60);
+
+/// What goes into a checkpoint, as one of its ranks has it.
 #[derive(Debug)]
 pub struct Contents<'a> {
     /// The model's shape.
     pub config: &'a ModelConfig,
-    /// Its weights.
-    pub parameters: &'a Parameters,
-    /// Moments and master weights.
-    pub optimizer: &'a AdamW,
+    /// Which weights each rank writes, and into which files.
+    pub layout: &'a Layout,
+    /// Those that this rank writes ([`Layout::parameters_of`]), by name, in any order.
+    pub weights: Vec<(String, Tensor)>,
+    /// What this rank holds of moments and master weights.
+    pub optimizer: Vec<Slice>,
+    /// Which of how many ranks that hold the same slices this one is: they divide the writing among themselves.
+    pub replica: (usize, usize),
     /// How far the run is.
     pub state: &'a State,
     /// Folder whose tokenizer files are copied beside the model.
@@ -30,41 +45,92 @@ pub struct Contents<'a> {
     pub recipe: &'a str,
 }
 
-/// Writes `OUTPUT/step-N`, replacing one of the same step, and returns its path.
+/// Writes `OUTPUT/step-N`, replacing one of the same step, and returns its path. Each rank of `together` calls it, with its
+/// own part.
 ///
 /// Everything is written into a hidden folder beside it and synced, the manifest last; then the folder gets its name.
 ///
 /// # Errors
-/// Whatever the disk or libtorch refuses; nothing is left under the checkpoint's name then, and older ones stay.
-pub fn save(output: &Path, contents: &Contents<'_>) -> Result<PathBuf, CheckpointError> {
-    let folder = find::folder(output, contents.state.step);
-    let hidden = output.join(format!(".step-{}.writing", contents.state.step));
-    clear(&hidden)?;
-    let written = fs_err::create_dir_all(&hidden)
-        .map_err(CheckpointError::from)
-        .and_then(|()| write_all(&hidden, contents))
-        .and_then(|()| publish(&hidden, &folder));
-    if let Err(error) = written {
-        // The first error is the one to tell; a leftover hidden folder is cleared by the next attempt.
-        let _ = clear(&hidden);
-        return Err(error);
-    }
-    tracing::debug!(folder = %folder.display(), step = contents.state.step, "a checkpoint is whole");
+/// Whatever the disk or libtorch refuses, on any rank, and ranks that do not come: the same on all. Nothing is left under the
+/// checkpoint's name then, and older ones stay.
+pub fn save(output: &Path, contents: &Contents<'_>, together: &Together<'_>) -> Result<PathBuf, CheckpointError> {
+    let step = contents.state.step;
+    let folder = find::folder(output, step);
+    let hidden = output.join(format!(".step-{step}.writing"));
+    // The first error is the one to tell; a leftover hidden folder is cleared by the next attempt.
+    let forget = |_: &CheckpointError| drop(clear(&hidden));
+    let mark = together.first("begin a checkpoint", || begin(&hidden).inspect_err(forget))?;
+    let look = || see(&hidden, &mark, together.timeout());
+    together.all("find the folder of a checkpoint", look, |seen| seen.map(drop).inspect_err(forget))?;
+    let written = together.all(
+        "write a checkpoint",
+        || write_share(&hidden, contents, together),
+        |shares| shares.and_then(|shares| finish(&hidden, &folder, shares)).inspect_err(forget),
+    );
+    written?;
+    tracing::debug!(folder = %folder.display(), step, "a checkpoint is whole");
     Ok(folder)
 }
 
-fn write_all(into: &Path, contents: &Contents<'_>) -> Result<(), CheckpointError> {
-    let tensors: Vec<_> = contents.parameters.iter().collect();
-    let kind = contents.parameters.kind();
-    let model = into.join(MODEL);
-    hf::export::save(&model, contents.config, &tensors, kind, Some(contents.tokenizer), hf::export::DEFAULT_SHARD)?;
-    let optimizer = contents.optimizer.slices(contents.parameters.specs());
-    let optimizer: Vec<(String, &Tensor)> = optimizer.iter().map(|slice| (slice.name.clone(), &slice.tensor)).collect();
-    hf::tensors::write(&into.join(OPTIMIZER), &optimizer, Kind::Float)?;
-    write(&into.join(STATE), &json(contents.state)?)?;
-    write(&into.join(RECIPE), contents.recipe.as_bytes())?;
-    let manifest = Manifest::of(into)?;
-    write(&into.join(MANIFEST), &json(&manifest)?)
+/// Makes the hidden folder, and the mark in it.
+fn begin(hidden: &Path) -> Result<String, CheckpointError> {
+    clear(hidden)?;
+    fs_err::create_dir_all(hidden.join(MODEL))?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mark = format!("{}-{}", process::id(), now.as_nanos());
+    write(&hidden.join(MARK), mark.as_bytes())?;
+    Ok(mark)
+}
+
+/// Looks for the mark that rank 0 has made.
+fn see(hidden: &Path, mark: &str, timeout: Option<Duration>) -> Result<(), CheckpointError> {
+    // Well within what the others wait.
+    let deadline = Instant::now() + timeout.map_or(LOOKS, |timeout| (timeout / 2).min(LOOKS));
+    while !fs_err::read(hidden.join(MARK)).is_ok_and(|found| found == mark.as_bytes()) {
+        if Instant::now() > deadline {
+            return Err(CheckpointError::NotShared(hidden.to_owned()));
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+/// Writes what this rank is to write, and describes it.
+fn write_share(
+    into: &Path,
+    contents: &Contents<'_>,
+    together: &Together<'_>,
+) -> Result<BTreeMap<String, Entry>, CheckpointError> {
+    let (rank, model) = (together.rank(), into.join(MODEL));
+    let weights: Vec<_> = contents.weights.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    let mut in_model = hf::export::write_weights(&model, contents.layout, rank, &weights)?;
+    let share = optimizer::share(&contents.optimizer, rank == 0, contents.replica)?;
+    let share: Vec<_> = share.iter().map(|(name, tensor)| (name.clone(), tensor)).collect();
+    let optimizer = optimizer::file_name(rank, together.count());
+    hf::tensors::write(&into.join(&optimizer), &share, Kind::Float)?;
+    let mut names = vec![optimizer];
+    if rank == 0 {
+        in_model.extend(hf::export::write_rest(&model, contents.config, contents.layout, Some(contents.tokenizer))?);
+        write(&into.join(STATE), &json(contents.state)?)?;
+        write(&into.join(RECIPE), contents.recipe.as_bytes())?;
+        names.extend([STATE.to_owned(), RECIPE.to_owned()]);
+    }
+    names.extend(in_model.into_iter().map(|name| format!("{MODEL}/{name}")));
+    Ok(entries(into, names)?)
+}
+
+/// Makes a checkpoint of what all ranks have written, if it is all there.
+fn finish(hidden: &Path, folder: &Path, shares: Vec<BTreeMap<String, Entry>>) -> Result<(), CheckpointError> {
+    let manifest = Manifest::new(shares.into_iter().flatten().collect());
+    manifest.verify_sizes(hidden)?;
+    let stored = Stored::open(optimizer::files(hidden)?)?;
+    let mut problems = Vec::new();
+    stored.check_all(&mut problems);
+    stored.refuse(problems)?;
+    fs_err::remove_file(hidden.join(MARK))?;
+    fs_err::File::open(hidden.join(MODEL))?.sync_all()?;
+    write(&hidden.join(MANIFEST), &json(&manifest)?)?;
+    publish(hidden, folder)
 }
 
 fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, CheckpointError> {

@@ -57,6 +57,12 @@ impl World {
         &self.launch
     }
 
+    /// How long others are waited for.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// The group of all.
     #[must_use]
     pub fn all(&self) -> &Group {

@@ -1,18 +1,20 @@
 //! A Hugging Face folder out of weights: safetensors, index, configuration, tokenizer.
 //!
-//! The folder is written under a hidden name beside its own, synced and renamed: what has its name is whole.
+//! The files of weights are written by one or several, as a [`Layout`] says; all else by the first of them. [`save`] does
+//! all of it alone: the folder is written under a hidden name beside its own, synced and renamed, so that what has its name
+//! is whole.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 use tch::{Kind, Tensor};
 
-use super::config;
 use super::dtype::Dtype;
 use super::error::HfError;
-use super::folder::{INDEX, SINGLE};
-use super::{names, tensors};
+use super::folder::INDEX;
+use super::layout::{Layout, WeightFile};
+use super::{config, tensors};
 use crate::model::config::ModelConfig;
 
 /// Files that make a tokenizer, and what generation defaults a model came with; those there are copied.
@@ -48,8 +50,8 @@ pub fn save(
     tokenizer: Option<&Path>,
     max_shard_bytes: u64,
 ) -> Result<(), HfError> {
-    let dtype = dtype_of(kind)?;
-    let ordered = check(folder, config, tensors)?;
+    let layout = Layout::of(config, kind, max_shard_bytes, 1)?;
+    let files = check(folder, &layout, 0, tensors)?;
     if fs_err::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(already(folder));
     }
@@ -58,8 +60,9 @@ pub fn save(
         fs_err::remove_dir_all(&temporary)?;
     }
     fs_err::create_dir_all(&temporary)?;
-    let written = write_all(&temporary, config, &ordered, (kind, dtype), tokenizer, max_shard_bytes)
-        .and_then(|()| Ok(publish(&temporary, folder)?));
+    let written = write_files(&temporary, kind, &files)
+        .and_then(|_| write_rest(&temporary, config, &layout, tokenizer))
+        .and_then(|_| Ok(publish(&temporary, folder)?));
     if written.is_err() {
         // The first error is the one to tell; a leftover hidden folder is cleared by the next attempt.
         let _ = fs_err::remove_dir_all(&temporary);
@@ -67,20 +70,61 @@ pub fn save(
     written
 }
 
+/// Writes the files into `folder` that `layout` has `writer` write, out of exactly the parameters in them, in any order, and
+/// returns their names.
+///
+/// # Errors
+/// [`HfError::Weights`] with every tensor that does not fit, [`HfError::Io`] where writing fails.
+pub fn write_weights(
+    folder: &Path,
+    layout: &Layout,
+    writer: usize,
+    tensors: &[(&str, &Tensor)],
+) -> Result<Vec<String>, HfError> {
+    write_files(folder, layout.kind(), &check(folder, layout, writer, tensors)?)
+}
+
+/// Writes into `folder` all that is there beside the files of weights (their index where there are several, configuration and
+/// tokenizer), and returns the names.
+///
+/// # Errors
+/// [`HfError::Io`] where writing fails.
+pub fn write_rest(
+    folder: &Path,
+    config: &ModelConfig,
+    layout: &Layout,
+    tokenizer: Option<&Path>,
+) -> Result<Vec<String>, HfError> {
+    let mut written = Vec::new();
+    if layout.files().len() > 1 {
+        let mut weight_map = Map::new();
+        for WeightFile { name, parameters, .. } in layout.files() {
+            weight_map.extend(parameters.iter().map(|spec| (spec.name.clone(), json!(name))));
+        }
+        let total: u64 = layout.files().iter().map(|file| file.bytes).sum();
+        let index = json!({ "metadata": { "total_size": total }, "weight_map": weight_map });
+        write_json(&folder.join(INDEX), &index)?;
+        written.push(INDEX.to_owned());
+    }
+    write_json(&folder.join("config.json"), &config::to_json(config, layout.dtype()))?;
+    written.push("config.json".to_owned());
+    for name in COMPANIONS {
+        let Some(from) = tokenizer.map(|folder| folder.join(name)).filter(|path| path.is_file()) else { continue };
+        fs_err::copy(&from, folder.join(name))?;
+        fs_err::File::open(folder.join(name))?.sync_all()?;
+        written.push(name.to_owned());
+    }
+    let generation = "generation_config.json";
+    if !written.iter().any(|name| name == generation) {
+        write_json(&folder.join(generation), &generation_json(config))?;
+        written.push(generation.to_owned());
+    }
+    Ok(written)
+}
+
 fn already(folder: &Path) -> HfError {
     let text = format!("{}: already there and not empty: name another folder or remove it", folder.display());
     HfError::Io(std::io::Error::new(std::io::ErrorKind::AlreadyExists, text))
-}
-
-fn dtype_of(kind: Kind) -> Result<Dtype, HfError> {
-    match kind {
-        Kind::BFloat16 => Ok(Dtype::Bf16),
-        Kind::Half => Ok(Dtype::Fp16),
-        Kind::Float => Ok(Dtype::Fp32),
-        other => {
-            Err(HfError::Torch(tch::TchError::Kind(format!("weights are stored as bf16, fp16 or fp32, not {other:?}"))))
-        }
-    }
 }
 
 /// The libtorch name of a stored element type.
@@ -93,28 +137,49 @@ pub fn kind_of(dtype: Dtype) -> Kind {
     }
 }
 
-/// The tensors in canonical order, or all that does not fit.
-fn check<'t>(
+/// A file, and the tensors in it.
+type Filled<'l, 't> = (&'l WeightFile, Vec<(String, &'t Tensor)>);
+
+/// The files of a writer with their tensors, or all that does not fit.
+fn check<'l, 't>(
     folder: &Path,
-    config: &ModelConfig,
+    layout: &'l Layout,
+    writer: usize,
     tensors: &[(&str, &'t Tensor)],
-) -> Result<Vec<(String, &'t Tensor)>, HfError> {
+) -> Result<Vec<Filled<'l, 't>>, HfError> {
     let mut by_name: HashMap<&str, &Tensor> = tensors.iter().copied().collect();
     let mut problems = Vec::new();
-    let mut ordered = Vec::with_capacity(tensors.len());
-    for spec in names::parameters(config) {
-        match by_name.remove(spec.name.as_str()) {
-            None => problems.push(format!("{} {:?} is missing", spec.name, spec.shape)),
-            Some(tensor) if tensor.size() != spec.shape => {
-                problems.push(format!("{} has shape {:?}: expected {:?}", spec.name, tensor.size(), spec.shape));
+    let mut files = Vec::new();
+    for file in layout.of_writer(writer) {
+        let mut ordered = Vec::with_capacity(file.parameters.len());
+        for spec in &file.parameters {
+            match by_name.remove(spec.name.as_str()) {
+                None => problems.push(format!("{} {:?} is missing", spec.name, spec.shape)),
+                Some(tensor) if tensor.size() != spec.shape => {
+                    problems.push(format!("{} has shape {:?}: expected {:?}", spec.name, tensor.size(), spec.shape));
+                }
+                Some(tensor) => ordered.push((spec.name.clone(), tensor)),
             }
-            Some(tensor) => ordered.push((spec.name, tensor)),
         }
+        files.push((file, ordered));
     }
     let mut rest: Vec<_> = by_name.into_keys().collect();
     rest.sort_unstable();
-    problems.extend(rest.iter().map(|name| format!("{name} is not a parameter of this model")));
-    if problems.is_empty() { Ok(ordered) } else { Err(HfError::Weights { folder: folder.to_owned(), problems }) }
+    let all: HashSet<_> =
+        layout.files().iter().flat_map(|file| &file.parameters).map(|spec| spec.name.as_str()).collect();
+    problems.extend(rest.into_iter().map(|name| {
+        let whose = if all.contains(name) { "for another writer" } else { "not a parameter of this model" };
+        format!("{name} is {whose}")
+    }));
+    if problems.is_empty() { Ok(files) } else { Err(HfError::Weights { folder: folder.to_owned(), problems }) }
+}
+
+fn write_files(into: &Path, kind: Kind, files: &[Filled<'_, '_>]) -> Result<Vec<String>, HfError> {
+    let written = files.iter().map(|(file, tensors)| {
+        tensors::write(&into.join(&file.name), tensors, kind)?;
+        Ok(file.name.clone())
+    });
+    written.collect()
 }
 
 fn hidden_sibling(folder: &Path) -> Result<PathBuf, HfError> {
@@ -123,28 +188,6 @@ fn hidden_sibling(folder: &Path) -> Result<PathBuf, HfError> {
         return Err(HfError::Io(std::io::Error::new(std::io::ErrorKind::InvalidInput, text)));
     };
     Ok(folder.with_file_name(format!(".{}.writing", name.to_string_lossy())))
-}
-
-fn write_all(
-    into: &Path,
-    config: &ModelConfig,
-    tensors: &[(String, &Tensor)],
-    (kind, dtype): (Kind, Dtype),
-    tokenizer: Option<&Path>,
-    max_shard_bytes: u64,
-) -> Result<(), HfError> {
-    write_weights(into, tensors, kind, dtype.size() as u64, max_shard_bytes)?;
-    write_json(&into.join("config.json"), &config::to_json(config, dtype))?;
-    for name in COMPANIONS {
-        let Some(from) = tokenizer.map(|folder| folder.join(name)).filter(|path| path.is_file()) else { continue };
-        fs_err::copy(&from, into.join(name))?;
-        fs_err::File::open(into.join(name))?.sync_all()?;
-    }
-    let generation = into.join("generation_config.json");
-    if !generation.exists() {
-        write_json(&generation, &generation_json(config))?;
-    }
-    Ok(())
 }
 
 fn generation_json(config: &ModelConfig) -> Value {
@@ -165,47 +208,6 @@ fn write_json(path: &Path, value: &Value) -> Result<(), HfError> {
     let mut file = fs_err::File::create(path)?;
     std::io::Write::write_all(&mut file, &text)?;
     Ok(file.sync_all()?)
-}
-
-/// Cuts the tensors into shards in order: a shard is closed when the next tensor would not fit.
-fn shards<'a, 't>(
-    tensors: &'a [(String, &'t Tensor)],
-    element: u64,
-    most: u64,
-) -> Vec<(u64, &'a [(String, &'t Tensor)])> {
-    let mut shards = Vec::new();
-    let (mut start, mut bytes) = (0, 0);
-    for (at, (_, tensor)) in tensors.iter().enumerate() {
-        let size = tensor.numel() as u64 * element;
-        if at > start && bytes + size > most {
-            shards.push((bytes, &tensors[start..at]));
-            (start, bytes) = (at, 0);
-        }
-        bytes += size;
-    }
-    shards.push((bytes, &tensors[start..]));
-    shards
-}
-
-fn write_weights(
-    into: &Path,
-    tensors: &[(String, &Tensor)],
-    kind: Kind,
-    element: u64,
-    most: u64,
-) -> Result<(), HfError> {
-    let shards = shards(tensors, element, most);
-    if let [(_, all)] = shards.as_slice() {
-        return tensors::write(&into.join(SINGLE), all, kind);
-    }
-    let mut weight_map = Map::new();
-    for (at, (_, shard)) in shards.iter().enumerate() {
-        let name = format!("model-{:05}-of-{:05}.safetensors", at + 1, shards.len());
-        tensors::write(&into.join(&name), shard, kind)?;
-        weight_map.extend(shard.iter().map(|(tensor, _)| (tensor.clone(), json!(name))));
-    }
-    let total: u64 = shards.iter().map(|(bytes, _)| bytes).sum();
-    write_json(&into.join(INDEX), &json!({ "metadata": { "total_size": total }, "weight_map": weight_map }))
 }
 
 /// Syncs the finished folder and gives it its name.

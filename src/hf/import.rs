@@ -1,63 +1,98 @@
 //! Weights out of a Hugging Face folder: one safetensors file, or several with an index.
 //!
-//! Files are mapped, checked whole against the configuration, and only then copied tensor by tensor, so a wrong folder
-//! is refused with all that is wrong before memory is spent on it.
+//! Files are mapped and checked whole against the configuration, so a wrong folder is refused with all that is wrong before
+//! memory is spent on it; then each copies what it needs, and nothing else is read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use safetensors::SafeTensors;
-use safetensors::tensor::TensorView;
 use serde_json::Value;
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 use super::error::HfError;
 use super::folder::{self, INDEX, SINGLE};
 use super::names::{self, ParameterSpec};
-use super::tensors::{Mapped, copy, has_shape, kind_of};
+use super::stored::Stored;
 use crate::model::config::ModelConfig;
 use crate::model::parameters::Parameters;
 
+/// The weights of a folder, known to be those of a configuration.
+#[derive(Debug)]
+pub struct Weights {
+    stored: Stored,
+    specs: Vec<ParameterSpec>,
+}
+
+impl Weights {
+    /// Maps the weights of `folder` and checks them.
+    ///
+    /// Tied heads may be present or absent; where one is present it must equal the embedding.
+    ///
+    /// # Errors
+    /// [`HfError::NoWeights`], [`HfError::Safetensors`], [`HfError::Json`] for the index, and [`HfError::Weights`] with
+    /// every missing, unexpected or wrong-shaped tensor at once.
+    pub fn open(folder: &Path, config: &ModelConfig) -> Result<Self, HfError> {
+        let specs = names::parameters(config);
+        let stored = Stored::open(files(folder)?)?;
+        let mut problems = problems(config, &specs, &stored);
+        if problems.is_empty() && config.tied_embeddings && stored.has(names::HEAD) {
+            let [head, embedding] = [names::HEAD, names::EMBEDDING];
+            if stored.bytes(head) != stored.bytes(embedding) {
+                let tie = "while config.json ties them (tie_word_embeddings)";
+                problems.push(format!("{head} differs from {embedding} {tie}"));
+            }
+        }
+        if problems.is_empty() {
+            Ok(Self { stored, specs })
+        } else {
+            Err(HfError::Weights { folder: folder.to_owned(), problems })
+        }
+    }
+
+    /// The parameters of the configuration, in canonical order.
+    #[must_use]
+    pub fn specs(&self) -> &[ParameterSpec] {
+        &self.specs
+    }
+
+    /// Copies the elements of the parameter `name` from the one numbered `from` on, row by row, into `tensor`, as many as it
+    /// has, converted to its element type, on its device. It must be contiguous, and may be part of another.
+    ///
+    /// # Errors
+    /// Elements that the parameter does not have, and what libtorch refuses.
+    pub fn fill(&self, name: &str, from: i64, tensor: &Tensor) -> Result<(), HfError> {
+        self.stored.fill(name, from, tensor)
+    }
+
+    /// A parameter on the CPU, of the element type it is stored in.
+    ///
+    /// # Errors
+    /// One that there is none of, and what libtorch refuses.
+    pub fn tensor(&self, name: &str) -> Result<Tensor, HfError> {
+        self.stored.tensor(name)
+    }
+}
+
 /// Loads the weights of `folder` as `kind` on `device`.
 ///
-/// Tied heads may be present or absent; where one is present it must equal the embedding.
-///
 /// # Errors
-/// [`HfError::NoWeights`], [`HfError::Safetensors`], [`HfError::Json`] for the index, and [`HfError::Weights`] with
-/// every missing, unexpected or wrong-shaped tensor at once.
+/// As [`Weights::open`], and more memory than there is.
 pub fn load(folder: &Path, config: &ModelConfig, kind: Kind, device: Device) -> Result<Parameters, HfError> {
-    let specs = names::parameters(config);
-    let maps = map_files(folder)?;
-    let mut files = Vec::with_capacity(maps.len());
-    for map in &maps {
-        files.push((&map.path, map.tensors()?));
-    }
-    let found = check(folder, config, &specs, &files)?;
-    let tensors = specs
-        .iter()
-        .map(|spec| copy(&found[spec.name.as_str()], kind, device))
-        .collect::<Result<Vec<_>, tch::TchError>>()?;
-    if config.tied_embeddings
-        && let Some(head) = found.get(names::HEAD)
-        && head.data() != found[names::EMBEDDING].data()
-    {
-        let problem = format!(
-            "{} differs from {} while config.json ties them (tie_word_embeddings)",
-            names::HEAD,
-            names::EMBEDDING
-        );
-        return Err(HfError::Weights { folder: folder.to_owned(), problems: vec![problem] });
-    }
-    Ok(Parameters::new(specs, tensors)?)
+    let weights = Weights::open(folder, config)?;
+    let tensors = weights.specs.iter().map(|spec| {
+        let tensor = Tensor::f_empty(&spec.shape, (kind, device))?;
+        weights.fill(&spec.name, 0, &tensor)?;
+        Ok(tensor)
+    });
+    let tensors = tensors.collect::<Result<Vec<_>, HfError>>()?;
+    Ok(Parameters::new(weights.specs, tensors)?)
 }
 
 /// The weight files of a folder, in order.
-fn map_files(folder: &Path) -> Result<Vec<Mapped>, HfError> {
+fn files(folder: &Path) -> Result<Vec<PathBuf>, HfError> {
     let index = folder.join(INDEX);
-    let single = folder.join(SINGLE);
     folder::require_weights(folder)?;
-    let paths = if index.is_file() { shard_paths(folder, &index)? } else { vec![single] };
-    paths.into_iter().map(Mapped::open).collect()
+    if index.is_file() { shard_paths(folder, &index) } else { Ok(vec![folder.join(SINGLE)]) }
 }
 
 /// Files the index names; names that would leave the folder are refused.
@@ -81,43 +116,24 @@ fn shard_paths(folder: &Path, index: &Path) -> Result<Vec<PathBuf>, HfError> {
     Ok(files.into_values().collect())
 }
 
-/// Finds every parameter in the files, or says all that does not fit.
-fn check<'data>(
-    folder: &Path,
-    config: &ModelConfig,
-    specs: &[ParameterSpec],
-    files: &[(&PathBuf, SafeTensors<'data>)],
-) -> Result<BTreeMap<String, TensorView<'data>>, HfError> {
+/// All that does not fit.
+fn problems(config: &ModelConfig, specs: &[ParameterSpec], stored: &Stored) -> Vec<String> {
     let mut problems = Vec::new();
-    let mut found = BTreeMap::new();
-    for (path, file) in files {
-        for (name, view) in file.tensors() {
-            if found.insert(name.clone(), view).is_some() {
-                problems.push(format!("{name} is in {} and in another file", path.display()));
-            }
-        }
-    }
-    let mut expected: BTreeMap<&str, &[i64]> =
-        specs.iter().map(|spec| (spec.name.as_str(), spec.shape.as_slice())).collect();
-    let embedding = [config.vocab_size as i64, config.hidden_size as i64];
-    for spec in specs.iter().filter(|spec| !found.contains_key(&spec.name)) {
+    for spec in specs.iter().filter(|spec| !stored.has(&spec.name)) {
         problems.push(format!("{} {:?} is missing", spec.name, spec.shape));
     }
+    let embedding = [config.vocab_size as i64, config.hidden_size as i64];
+    let mut expected: HashMap<&str, &[i64]> =
+        specs.iter().map(|spec| (spec.name.as_str(), spec.shape.as_slice())).collect();
     expected.entry(names::HEAD).or_insert(&embedding);
-    for (name, view) in &found {
-        let Some(shape) = expected.get(name.as_str()) else {
-            // Rotary frequencies: older checkpoints of Llama hold them, and they follow from the configuration.
-            if !name.ends_with(".rotary_emb.inv_freq") {
-                problems.push(format!("{name} {:?} is not a parameter of this model", view.shape()));
-            }
-            continue;
-        };
-        if !has_shape(view, shape) {
-            problems.push(format!("{name} has shape {:?}: expected {shape:?}", view.shape()));
-        }
-        if kind_of(view.dtype()).is_none() {
-            problems.push(format!("{name} is stored as {:?}: expected BF16, F16 or F32", view.dtype()));
+    for name in stored.names() {
+        if let Some(shape) = expected.get(name) {
+            stored.check(name, shape, &(0..shape.iter().product()), &mut problems);
+        } else if !name.ends_with(".rotary_emb.inv_freq") {
+            // But for rotary frequencies: older checkpoints of Llama hold them, and they follow from the configuration.
+            let shape = stored.shape(name).unwrap_or_default();
+            problems.push(format!("{name} {shape:?} is not a parameter of this model"));
         }
     }
-    if problems.is_empty() { Ok(found) } else { Err(HfError::Weights { folder: folder.to_owned(), problems }) }
+    problems
 }

@@ -1,7 +1,8 @@
 //! Hugging Face folders: the configuration, the names of parameters, and weights.
 //!
 //! [`config`], [`names`] and [`dtype`] are plain data, free of libtorch, so that recipes and plans can use them;
-//! [`import`] and [`export`] move tensors, file by file through [`tensors`]; [`verify`] compares what they make.
+//! [`import`] and [`export`] move tensors, out of files as [`stored`] reads them, into files as [`layout`] divides them;
+//! [`tensors`] is one such file. [`verify`] compares what they make.
 
 pub mod config;
 pub mod dtype;
@@ -10,8 +11,10 @@ pub mod export;
 mod fields;
 pub mod folder;
 pub mod import;
+pub mod layout;
 pub mod names;
 mod rope;
+pub mod stored;
 pub mod tensors;
 pub mod verify;
 

@@ -1,4 +1,4 @@
-//! Tensors into and out of one safetensors file.
+//! One safetensors file: written from tensors, or mapped.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 use safetensors::SafeTensors;
-use safetensors::tensor::{TensorView, View};
+use safetensors::tensor::View;
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::error::HfError;
@@ -79,6 +79,7 @@ pub fn write(path: &Path, tensors: &[(String, &Tensor)], kind: Kind) -> Result<(
 }
 
 /// A mapped file.
+#[derive(Debug)]
 pub(super) struct Mapped {
     /// Where it lies.
     pub(super) path: PathBuf,
@@ -95,45 +96,33 @@ impl Mapped {
         Ok(Self { path, map })
     }
 
-    /// Its tensors; the header is checked against the file's length.
-    pub(super) fn tensors(&self) -> Result<SafeTensors<'_>, HfError> {
-        SafeTensors::deserialize(&self.map)
-            .map_err(|error| HfError::Safetensors { path: self.path.clone(), reason: reason(&error) })
+    /// Its bytes.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+
+    /// Names, types, shapes and places of its tensors; the header is checked against the file's length.
+    pub(super) fn tensors(&self) -> Result<Vec<InFile>, HfError> {
+        let (header, metadata) = SafeTensors::read_metadata(&self.map)
+            .map_err(|error| HfError::Safetensors { path: self.path.clone(), reason: reason(&error) })?;
+        let data = size_of::<u64>() + header;
+        let tensors = metadata.tensors().into_iter().map(|(name, info)| InFile {
+            name,
+            dtype: info.dtype,
+            shape: info.shape.iter().map(|size| *size as i64).collect(),
+            offset: data + info.data_offsets.0,
+        });
+        Ok(tensors.collect())
     }
 }
 
-/// Fills `tensors`, by name, with what the file holds of them, one after another; others may lie beside them there.
-///
-/// # Errors
-/// [`HfError::Tensors`] with every one that is missing or has another shape, [`HfError::Safetensors`] for another format;
-/// nothing is filled then.
-pub fn fill(path: &Path, tensors: &mut [(String, Tensor)]) -> Result<(), HfError> {
-    let file = Mapped::open(path.to_owned())?;
-    let file = file.tensors()?;
-    let (mut problems, mut views) = (Vec::new(), Vec::with_capacity(tensors.len()));
-    for (name, tensor) in &*tensors {
-        let shape = tensor.size();
-        match file.tensor(name) {
-            Err(_) => problems.push(format!("{name} {shape:?} is missing")),
-            Ok(view) if !has_shape(&view, &shape) => {
-                problems.push(format!("{name} has shape {:?}: expected {shape:?}", view.shape()));
-            }
-            Ok(view) => views.push(view),
-        }
-    }
-    if !problems.is_empty() {
-        return Err(HfError::Tensors { path: path.to_owned(), problems });
-    }
-    for ((_, tensor), view) in tensors.iter_mut().zip(&views) {
-        let stored = copy(view, kind_of(view.dtype()).unwrap_or(Kind::Float), Device::Cpu)?;
-        tch::no_grad(|| tensor.f_copy_(&stored).map(drop))?;
-    }
-    Ok(())
-}
-
-/// Whether a stored tensor has a shape.
-pub(super) fn has_shape(view: &TensorView<'_>, shape: &[i64]) -> bool {
-    view.shape().iter().map(|size| *size as i64).eq(shape.iter().copied())
+/// A tensor in a mapped file.
+pub(super) struct InFile {
+    pub(super) name: String,
+    pub(super) dtype: safetensors::Dtype,
+    pub(super) shape: Vec<i64>,
+    /// Where its bytes begin in the file.
+    pub(super) offset: usize,
 }
 
 /// The element types that are read.
@@ -144,13 +133,6 @@ pub(super) fn kind_of(dtype: safetensors::Dtype) -> Option<Kind> {
         safetensors::Dtype::F32 => Some(Kind::Float),
         _ => None,
     }
-}
-
-/// Copies one tensor; its length was checked with the header.
-pub(super) fn copy(view: &TensorView<'_>, kind: Kind, device: Device) -> Result<Tensor, TchError> {
-    let stored = kind_of(view.dtype()).unwrap_or(Kind::Float);
-    let shape: Vec<i64> = view.shape().iter().map(|size| *size as i64).collect();
-    Tensor::f_from_data_size(view.data(), &shape, stored)?.f_to_device(device)?.f_to_kind(kind)
 }
 
 fn reason(error: &safetensors::SafeTensorError) -> String {

@@ -4,14 +4,12 @@ use std::path::{Path, PathBuf};
 
 use super::findings::Findings;
 use super::{ModelPlan, Weights};
+use crate::checkpoint::optimizer;
 use crate::hf;
 use crate::model::config::Recompute;
 use crate::recipe::Recipe;
 use crate::recipe::sections::ActivationCheckpointing;
 use hephaestus_core::vocabulary::Vocabulary;
-
-/// Moments of the optimizer, in a checkpoint of this trainer.
-const MOMENTS: &str = "optimizer.safetensors";
 
 /// The tokenizer, and the folder whose files go into every checkpoint.
 pub(super) struct Tokens {
@@ -61,11 +59,9 @@ pub(super) fn model(recipe: &Recipe, findings: &mut Findings) -> Option<ModelPla
         weights = Weights::Folder(folder);
     }
     if recipe.model.keep_optimizer {
-        if !path.join(MOMENTS).is_file() {
+        if let Err(error) = optimizer::files(path) {
             let message = format!(
-                "{}: no {MOMENTS} here: give model.from a checkpoint of this trainer, or leave keep_optimizer out to begin \
-                 with fresh moments",
-                path.display()
+                "{error}: give model.from a checkpoint of this trainer, or leave keep_optimizer out to begin with fresh moments"
             );
             findings.complain("model.keep_optimizer", message);
         }

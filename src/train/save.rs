@@ -7,8 +7,10 @@ use std::time::Instant;
 use anyhow::bail;
 
 use super::step::Engine;
-use crate::checkpoint::{State, retention, save};
+use crate::checkpoint::{State, Together, retention, save};
 use crate::figures::size;
+use crate::hf::export::DEFAULT_SHARD;
+use crate::hf::layout::Layout;
 use crate::metrics::reporter::Reporter;
 use crate::plan::{Plan, memory};
 use crate::recipe::quantity::Interval;
@@ -56,16 +58,20 @@ impl<'a> Saver<'a> {
     /// A disk that refuses; the older checkpoints stay.
     pub fn save(&mut self, engine: &Engine, state: &State, reporter: &mut Reporter) -> anyhow::Result<()> {
         let began = Instant::now();
+        let (config, parameters) = (&self.plan.model.config, &engine.parameters);
+        let layout = Layout::of(config, parameters.kind(), DEFAULT_SHARD, 1)?;
         let contents = save::Contents {
-            config: &self.plan.model.config,
-            parameters: &engine.parameters,
-            optimizer: &engine.optimizer,
+            config,
+            layout: &layout,
+            weights: parameters.iter().map(|(name, weight)| (name.to_owned(), weight.shallow_clone())).collect(),
+            optimizer: engine.optimizer.slices(parameters.specs()),
+            replica: (0, 1),
             state,
             tokenizer: &self.plan.tokenizer,
             recipe: &self.plan.resolved_recipe(),
         };
         let saving = reporter.spin("saving", 0);
-        let folder = save::save(&self.plan.output, &contents).map_err(|error| {
+        let folder = save::save(&self.plan.output, &contents, &Together::alone()).map_err(|error| {
             let error = anyhow::Error::new(error);
             match &self.newest {
                 Some(newest) => error.context(format!(

@@ -15,7 +15,7 @@ use super::*;
 /// The exit code of a rank that has said what went wrong.
 pub(super) const FAILED: i32 = 3;
 
-type Outcome = Result<(), Box<dyn std::error::Error>>;
+pub(super) type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 #[test]
 #[ignore = "one rank of the tests of this folder, which start it"]
@@ -41,6 +41,9 @@ fn act(does: &str, launch: Launch) -> Outcome {
         World::join(launch, Device::Cpu, Duration::from_secs(2))?;
         return Err("found everybody".into());
     }
+    if let Some(what) = does.strip_prefix("save ") {
+        return checkpoint::save(what, launch);
+    }
     let world = World::join(launch, Device::Cpu, long)?;
     match does {
         "everything" => everything(&world)?,
@@ -61,7 +64,7 @@ fn act(does: &str, launch: Launch) -> Outcome {
     Ok(())
 }
 
-fn folder() -> PathBuf {
+pub(super) fn folder() -> PathBuf {
     env::var_os(FOLDER).unwrap().into()
 }
 
