@@ -549,7 +549,7 @@ fn ranks_share_the_memory_and_the_cores_of_a_machine() {
     // Rows at once are a divisor of the three rows of each.
     assert_eq!((plan.batch.micro_rows, plan.micro_batches()), (3, 1));
     assert_eq!(plan.distributed.timeout.as_secs(), 600);
-    let told = ["device.threads=5", "device.memory=3GB", "distributed.timeout=90s"];
+    let told = ["batch.sequences=8", "device.threads=5", "device.memory=3GB", "distributed.timeout=90s"];
     let told = shared(&folder, 4, &told);
     assert_eq!(
         (told.room.memory, told.device.threads, told.distributed.timeout.as_secs()),
@@ -620,4 +620,38 @@ fn what_ranks_cannot_share_is_refused_with_what_they_can() {
     let none = ["distributed.mode=fsdp", "model.activation_checkpointing=none", "batch.micro_sequences=8"];
     tell("activations that are too many", llama(&folder, "h100-80g", 8, &none));
     insta::assert_snapshot!(said);
+}
+
+#[test]
+fn a_dry_run_plans_for_ranks_and_gpus_that_are_not_here() {
+    let folder = world();
+    write(&folder, "cpt.yaml", &RECIPE.replace("FOLDER", &folder.path().display().to_string()));
+    let run = |arguments: &[&str]| {
+        let mut command = assert_cmd::Command::new(crate::program(env!("CARGO_BIN_EXE_hephaestus-train")));
+        let output =
+            command.current_dir(folder.path()).args(["--recipe", "cpt.yaml"]).args(arguments).output().unwrap();
+        let said = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        (output.status.success(), said.concat())
+    };
+    let many = ["--dry-run", "--world", "16", "--gpu", "h100-80g", "--set", "batch.sequences=64"];
+    let (done, shown) = run(&many);
+    assert!(done && shown.contains("16 in 2 machines of 8") && shown.contains("an MFU of 0.4"), "{shown}");
+    let others = ["--node-gpus", "4", "--mfu", "0.5", "--node-link", "300", "--network", "12.5"];
+    let (done, shown) = run(&[&many[..], &others].concat());
+    assert!(done && shown.contains("16 in 4 machines of 4") && shown.contains("an MFU of 0.5"), "{shown}");
+    assert!(shown.contains("300 GB/s between GPUs of a machine, 12.5 GB/s a GPU between machines"), "{shown}");
+    let (done, shown) = run(&["--dry-run", "--world", "4", "--set", "batch.sequences=8", "--set", "device.kind=cpu"]);
+    assert!(done && shown.contains("2 rows a rank, computed at once") && !shown.contains("expected"), "{shown}");
+    let refused = [
+        (vec!["--dry-run", "--gpu", "h100"], "did you mean h100-80g? known are a10-24g, a100-40g"),
+        (vec!["--world", "8"], "--dry-run"),
+        (vec!["--dry-run", "--world", "0"], "expected 1 or more"),
+        (vec!["--dry-run", "--mfu", "40"], "such as 0.4"),
+        (vec!["--dry-run", "--network", "inf"], "expected GB/s"),
+        (vec!["--dry-run", "--world", "3", "--gpu", "h100-80g"], "which 3 ranks cannot share evenly"),
+    ];
+    for (arguments, why) in refused {
+        let (done, said) = run(&arguments);
+        assert!(!done && said.contains(why), "{arguments:?}: {said}");
+    }
 }

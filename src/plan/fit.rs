@@ -155,10 +155,16 @@ fn too_large(plan: &Plan, takes: u64) -> String {
     let all = format!("a step takes {} by estimate, and there are {}", size(takes), size(there));
     let others = less(plan);
     let shown = |(what, bytes): &(String, u64)| format!("{what} ({})", size(*bytes));
-    let mut fitting: Vec<_> = others.iter().filter(|(_, bytes)| *bytes <= there).map(shown).collect();
-    fitting.extend(more_ranks(plan));
-    if !fitting.is_empty() {
-        return format!("{all}: set {}", fitting.join(" or "));
+    let fitting: Vec<_> = others.iter().filter(|(_, bytes)| *bytes <= there).collect();
+    // Other machines are for what these cannot hold in any mode.
+    let mode = fitting.iter().any(|(what, _)| what.starts_with("distributed.mode"));
+    let more = if mode { None } else { more_ranks(plan) };
+    let set = fitting.iter().map(|one| shown(one)).collect::<Vec<_>>().join(" or ");
+    match (set.as_str(), more) {
+        ("", None) => {}
+        ("", Some(more)) => return format!("{all}: {more}"),
+        (set, None) => return format!("{all}: set {set}"),
+        (set, Some(more)) => return format!("{all}: set {set}, or {more}"),
     }
     let parts = memory::estimate(plan);
     if parts.states() > there {

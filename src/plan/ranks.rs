@@ -40,7 +40,8 @@ pub(super) fn distributed(
 /// Each rank of a machine has a GPU of its own.
 fn places(machine: &Machine, compute: Compute, findings: &mut Findings) {
     let (ranks, gpus) = (machine.ranks.local_world.max(machine.ranks.local_rank + 1), machine.cuda.len());
-    if compute == Compute::Cpu || ranks <= gpus {
+    // That there is none at all has been complained of.
+    if compute == Compute::Cpu || gpus == 0 || ranks <= gpus {
         return;
     }
     let message = format!(
@@ -58,26 +59,28 @@ fn rows(recipe: &Recipe, batch: BatchPlan, world: u64, findings: &mut Findings) 
         Rows::Auto => 1,
         Rows::Count(rows) => rows.0.max(1),
     };
-    let Some(at_once) = world.checked_mul(micro).filter(|at_once| !all.is_multiple_of(*at_once)) else { return };
+    let at_once = world.saturating_mul(micro);
+    if all.is_multiple_of(at_once) {
+        return;
+    }
     let (key, unit) = if recipe.batch.tokens.is_some() { ("batch.tokens", length) } else { ("batch.sequences", 1) };
     let multiples = [all / at_once * at_once, (all / at_once + 1).saturating_mul(at_once)];
     let batches = or(multiples.into_iter().filter(|rows| *rows > 0).map(|rows| rows.saturating_mul(unit)).collect());
     let worlds = or(around(world, divisors_of(all / micro)));
-    let given = if unit == 1 { format!("is {all}") } else { format!("is {all} sequences of {length}") };
+    let ranks = if worlds == "1" { "rank" } else { "ranks" };
     if all.is_multiple_of(world) {
         let each = all / world;
         let fits = divisors_of(each).into_iter().rfind(|rows| *rows <= micro).unwrap_or(1);
         let message = format!(
-            "is {micro}, which does not divide the {each} sequences of a step that each of {world} ranks computes: give \
-             {fits}, {key} {batches}, or start {worlds} ranks"
+            "is {micro}, which does not divide the {each} of a step's {all} sequences that each of {world} ranks computes: \
+             give {fits}, {key} {batches}, or start {worlds} {ranks}"
         );
         return findings.complain("batch.micro_sequences", message);
     }
-    let at_a_time = if micro == 1 { String::new() } else { format!(", {micro} at a time") };
-    let message = format!(
-        "{given}, and {world} ranks compute as many each{at_a_time}: give {batches}, or start {worlds} {}",
-        if worlds == "1" { "rank" } else { "ranks" }
-    );
+    let given = if unit == 1 { format!("is {all}") } else { format!("is {all} sequences of {length}") };
+    let whole = if micro == 1 { String::new() } else { format!(" in micro-batches of {micro}") };
+    let message =
+        format!("{given}, which {world} ranks cannot share evenly{whole}: give {batches}, or start {worlds} {ranks}");
     findings.complain(key, message);
 }
 

@@ -147,20 +147,23 @@ fn ranks(page: &mut Page, plan: &Plan) {
     };
     let weights = if plan.device.arithmetic == Arithmetic::Fp32 { "fp32" } else { "bf16" };
     let times = if fully { plan.micro_batches() } else { 1 };
-    let mut table = Table::new(&["communication", "a step and rank", "of", "times", "among"]);
-    let (shards, copies) =
-        (count(shard as u64, "shard"), format!("{} copies", thousands((world / shard.max(1)) as u64)));
-    for (what, bytes, of, times, among) in [
-        ("all-gather", traffic.all_gather, format!("weights, {weights}"), if fully { 2 * times } else { 1 }, &shards),
-        ("reduce-scatter", traffic.reduce_scatter, format!("gradients, {sums}"), times, &shards),
-        ("all-reduce", traffic.all_reduce, format!("gradients, {sums}"), 1, &copies),
-        ("in all", traffic.total(), String::new(), 0, &String::new()),
+    let copies = world / shard.max(1);
+    let mut table = Table::new(&["communication", "sent a step", "times", "of"]);
+    for (what, bytes, times, of) in [
+        (
+            "all-gather",
+            traffic.all_gather,
+            times * if fully { 2 } else { 1 },
+            format!("weights in {weights}, {shard} ranks"),
+        ),
+        ("reduce-scatter", traffic.reduce_scatter, times, format!("gradients in {sums}, {shard} ranks")),
+        ("all-reduce", traffic.all_reduce, 1, format!("gradients in {sums}, {} copies", thousands(copies as u64))),
     ] {
         if bytes > 0 {
-            let times = if times == 0 { String::new() } else { thousands(times) };
-            table.row(vec![what.to_owned(), size(bytes), of, times, among.clone()]);
+            table.row(vec![what.to_owned(), size(bytes), thousands(times), of]);
         }
     }
+    table.row(vec!["in all".to_owned(), size(traffic.total())]);
     page.gap();
     page.table(&table.left_last());
 }
@@ -171,39 +174,25 @@ fn expected(page: &mut Page, plan: &Plan, assumed: &Assumed) {
     let step = speed.step();
     let tokens = plan.tokens_a_step() as f64 / step;
     let world = plan.distributed.world;
-    let waited = match (world, speed.exposed) {
-        (1, _) => String::new(),
-        (_, exposed) => format!(
-            ": {} of computing, {} of waiting for communication, {} of it hidden",
-            seconds(speed.compute),
-            seconds(exposed),
-            seconds(speed.hidden)
-        ),
-    };
-    page.line("expected", &format!("{} a step{waited}", seconds(step)));
-    let a_gpu = if world > 1 {
-        format!(", {} a GPU", thousands((tokens / world as f64).round() as u64))
-    } else {
-        String::new()
-    };
-    page.line("", &format!("{} tokens a second{a_gpu}", thousands(tokens.round() as u64)));
+    page.line("expected", &format!("{} a step", seconds(step)));
+    if world > 1 {
+        let Speed { compute, hidden, exposed } = speed;
+        let [compute, hidden, exposed] = [compute, hidden, exposed].map(seconds);
+        page.line("", &format!("{compute} computing, {exposed} waiting for others, {hidden} of communication hidden"));
+    }
+    let each = (tokens / world as f64).round() as u64;
+    let each = if world > 1 { format!(", {} a GPU", thousands(each)) } else { String::new() };
+    page.line("", &format!("{} tokens a second{each}", thousands(tokens.round() as u64)));
     let all = plan.steps() as f64 * step;
-    let gpu_hours = all / 3600.0 * world as f64;
-    let hours = if world > 1 { format!(", {} GPU hours", thousands(gpu_hours.round() as u64)) } else { String::new() };
+    let hours = thousands((all / 3600.0 * world as f64).round() as u64);
+    let hours = if world > 1 { format!(", {hours} hours of a GPU") } else { String::new() };
     page.line("", &format!("{} for all {}{hours}", long(all), count(plan.steps(), "step")));
     let Assumed { peak, mfu, node_gpus, node_link, network } = *assumed;
-    page.line("", &format!("assumed: MFU {mfu} of {:.0} TFLOP/s", peak / 1e12));
+    page.line("", &format!("reckoned with an MFU of {mfu}, {:.0} TFLOP/s a GPU at most", peak / 1e12));
     if world > 1 {
-        let between =
-            if world > node_gpus { format!(", {} GB/s a GPU between machines", network / 1e9) } else { String::new() };
-        page.line(
-            "",
-            &format!(
-                "         {} GB/s between the {} GPUs of a machine{between}",
-                node_link / 1e9,
-                node_gpus.min(world)
-            ),
-        );
+        let inside = format!("{} GB/s between GPUs of a machine", node_link / 1e9);
+        let beyond = format!(", {} GB/s a GPU between machines", network / 1e9);
+        page.line("", &format!("{inside}{}", if world > node_gpus { beyond.as_str() } else { "" }));
     }
 }
 
@@ -235,7 +224,7 @@ fn memory(page: &mut Page, plan: &Plan) {
     let mut table = Table::new(&[if world > 1 { "memory of a rank" } else { "memory" }, "at most"]);
     for (what, bytes) in [
         (format!("weights{}", part(fully)).as_str(), memory.weights),
-        ("weights gathered", memory.gathered),
+        ("weights gathered at a time", memory.gathered),
         (format!("fp32 master weights{}", part(true)).as_str(), memory.masters),
         (format!("AdamW's two moments{}", part(true)).as_str(), memory.moments),
         ("gradients", memory.gradients),

@@ -46,12 +46,12 @@ impl Traffic {
             true => {
                 // Still there when its backward pass begins; so is what is in use from the first to the last.
                 let once = units.head.unwrap_or(units.embedding + if units.layers > 0 { units.layer } else { 0 });
-                (micro_batches * (2 * whole - once), micro_batches * whole)
+                (micro_batches.saturating_mul(2 * whole - once), micro_batches.saturating_mul(whole))
             }
         };
         Self {
-            all_gather: sent(w * gathered),
-            reduce_scatter: sent(r * scattered),
+            all_gather: sent(gathered.saturating_mul(w)),
+            reduce_scatter: sent(scattered.saturating_mul(r)),
             all_reduce: 2 * r * part * (replicas - 1) / replicas,
         }
     }
@@ -59,7 +59,7 @@ impl Traffic {
     /// All of it.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.all_gather + self.reduce_scatter + self.all_reduce
+        self.all_gather.saturating_add(self.reduce_scatter).saturating_add(self.all_reduce)
     }
 }
 
