@@ -8,7 +8,7 @@ use hephaestus::model::decoder::Decoder;
 use hephaestus::model::loss::rows_at_once;
 use hephaestus::model::twins::{Size, all};
 use hephaestus::plan::memory::Load;
-use hephaestus::plan::{self, Arithmetic, Compute, Machine, Ranks};
+use hephaestus::plan::{self, Arithmetic, Compute, DistributedPlan, Machine, Ranks};
 use hephaestus::recipe::sections::Moments;
 use hephaestus::train::data::Data;
 use hephaestus::train::start;
@@ -198,6 +198,7 @@ fn the_estimate_is_within_a_tenth_of_what_a_gpu_has_in_use() {
             graphs: false,
             recompute: &recompute,
             loss_rows: rows_at_once(Some(0), 32_000, 2),
+            distributed: DistributedPlan::ALONE,
         };
         let (estimate, used) = (load.memory().total() as f64, hephaestus::ffi::cuda_peak_memory(0) as f64);
         let off = estimate / used - 1.0;

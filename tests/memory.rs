@@ -11,7 +11,7 @@ use hephaestus::model::loss::rows_at_once;
 use hephaestus::model::parameters::Parameters;
 use hephaestus::optim::adamw::{AdamW, Settings};
 use hephaestus::plan::memory::Load;
-use hephaestus::plan::{Arithmetic, Compute};
+use hephaestus::plan::{Arithmetic, Compute, DistributedPlan};
 use hephaestus::recipe::sections::Moments;
 use hephaestus::train::step::Engine;
 use tch::{Device, Kind, Tensor};
@@ -86,6 +86,7 @@ impl Case<'_> {
             graphs: false,
             recompute,
             loss_rows: rows_at_once(None, config.vocab_size as u64, 4),
+            distributed: DistributedPlan::ALONE,
         }
         .memory()
         .total()

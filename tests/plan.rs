@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use hephaestus::corpus::format::{TokenType, path_of};
 use hephaestus::corpus::{Corpus, ManifestInfo, Writer};
 use hephaestus::model::config::Recompute;
-use hephaestus::plan::{self, Arithmetic, Compute, Gpu, Machine, Plan, Ranks, Weights};
+use hephaestus::plan::gpus::Card;
+use hephaestus::plan::traffic::Traffic;
+use hephaestus::plan::{self, Arithmetic, Assumed, Compute, Gpu, Machine, Plan, Ranks, Weights};
 use hephaestus::recipe;
 use hephaestus_core::vocabulary::Vocabulary;
 use serde_json::{Value, json};
@@ -225,7 +227,8 @@ fn the_memory_estimate_is_the_sum_written_down_for_each_part() {
     assert_eq!((memory.weights, memory.masters, memory.moments), (4 * 1576, 0, 8 * 1576));
     // In the backward pass of the last layer, after an earlier micro-batch: 3 w F and 2 w C are at work.
     assert_eq!((memory.activations, memory.loss), (16 * (2 * layer + beside + 3 * 4 * 16 + 2 * 4 * 8), 0));
-    assert_eq!(memory.gradients, 4 * 1576 + 4 * 2 * 16 * 8);
+    // Of the MLP one matrix has its gradient then.
+    assert_eq!(memory.gradients, 4 * 1576 + 4 * 16 * 8);
     let selective = sound(&folder, &["model.activation_checkpointing=selective"]);
     let selective = plan::memory::estimate(&selective);
     assert_eq!(memory.activations - selective.activations, 16 * 2 * (2 * 4 * 8 + 4 * 16));
@@ -438,4 +441,217 @@ fn every_shipped_recipe_is_planned_with_its_models_configuration() {
         planned += 1;
     }
     assert!(planned >= 3);
+}
+
+/// Llama-3-8B by the shipped recipe, on ranks of such GPUs in machines of 8.
+fn llama(folder: &TempDir, gpu: &str, world: usize, more: &[&str]) -> Result<Plan, String> {
+    let config = Path::new(ROOT).join("tests/fixtures/configs/llama3-8b.json");
+    fs_err::copy(config, folder.path().join("base/config.json")).unwrap();
+    sparse(&folder.path().join("sparse"));
+    let here = folder.path().display();
+    let path = Path::new(ROOT).join("recipes/hephaestus-llama3-8b.yaml");
+    let mut overrides = vec![format!("model.from={here}/base"), format!("run.output={here}/out")];
+    let sources = recipe::load(&path, &[]).unwrap().recipe.data.sources;
+    overrides.extend(sources.keys().map(|name| format!("data.sources.{name}.path={here}/sparse")));
+    overrides.extend(more.iter().map(|text| (*text).to_owned()));
+    let loaded = recipe::load(&path, &overrides).unwrap_or_else(|error| panic!("{error}"));
+    let cuda = vec![Card::named(gpu).unwrap().gpu(); 8];
+    let refused = plan::resolve(&loaded, &Machine { cuda, ranks: Ranks::of(world, 8), ..cpu() });
+    refused.map_err(|error| error.to_string().replace(&format!("{ROOT}/"), "").replace(&here.to_string(), "FOLDER"))
+}
+
+/// What is known of machines with H100s, at an MFU of 0.4.
+const H100S: Assumed = Assumed { peak: 989.5e12, mfu: 0.4, node_gpus: 8, node_link: 450e9, network: 50e9 };
+
+#[test]
+fn many_ranks_are_planned_with_what_each_holds_and_sends_and_how_long_it_takes() {
+    let folder = world();
+    for (name, ranks, more) in [
+        ("one_node", 8, vec![]),
+        ("one_node_sharded", 8, vec!["distributed.mode=fsdp"]),
+        ("sixteen_nodes", 128, vec!["distributed.mode=fsdp", "distributed.shard_ranks=8", "distributed.reduce=bf16"]),
+    ] {
+        let plan = llama(&folder, "h100-80g", ranks, &more).unwrap_or_else(|problems| panic!("{problems}"));
+        let shown = plan::show_expecting(&plan, &H100S).replace(&folder.path().display().to_string(), "FOLDER");
+        insta::assert_snapshot!(name, shown);
+    }
+}
+
+/// The demo recipe in bf16 by so many ranks on one machine.
+fn shared(folder: &TempDir, world: usize, more: &[&str]) -> Plan {
+    let machine = Machine { ranks: Ranks::of(world, 8), ..cpu() };
+    resolve(folder, &[&["device.precision=bf16"], more].concat(), &machine)
+        .unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+#[test]
+fn what_a_rank_holds_is_the_sum_written_down_for_each_mode() {
+    let folder = world();
+    let of = |mode: &str, rows: u64, more: &[&str]| {
+        let (mode, rows) =
+            (format!("distributed.mode={mode}"), format!("batch={{sequences: {rows}, micro_sequences: 1}}"));
+        let plan = shared(
+            &folder,
+            3,
+            &[&[mode.as_str(), rows.as_str(), "model.activation_checkpointing=none"], more].concat(),
+        );
+        plan::memory::estimate(&plan)
+    };
+    // 128 elements in the embedding, 656 in each of 2 layers, 136 in norm and head; filled up to be shared by 3: 129, 657, 138,
+    // 1581 in all, 527 a rank. N = 8 tokens; a layer keeps 1920 bytes, and 1024 are at work in its MLP.
+    let beside = 8 * (36 + 2 * 2 * 4);
+    // Two micro-batches: in the last layer's MLP one of its matrices has its gradient, beside all sums.
+    let ddp = of("ddp", 6, &[]);
+    assert_eq!((ddp.weights, ddp.masters, ddp.moments, ddp.gathered), (2 * 1576, 4 * 1576, 8 * 1576, 0));
+    assert_eq!((ddp.gradients, ddp.activations), (4 * 1576 + 2 * 8 * 16, 2 * 1920 + 1024 + beside));
+    let zero1 = of("zero1", 6, &[]);
+    assert_eq!((zero1.weights, zero1.masters, zero1.moments, zero1.gathered), (2 * 1581, 4 * 527, 8 * 527, 0));
+    assert_eq!(zero1.gradients, 4 * 1581 + 2 * 8 * 16);
+    // Where sums go into bf16 for the others, two units are there in it at the end of the first layer.
+    assert_eq!(of("zero1", 6, &["distributed.reduce=bf16"]).gradients, 4 * 1581 + 2 * 8 * 16 + 2 * 138);
+    // Sharded weights: sums are a rank's part, and two layers go to the others in fp32 as the first one's gradients are done.
+    let fsdp = of("fsdp", 6, &[]);
+    assert_eq!((fsdp.weights, fsdp.masters, fsdp.moments, fsdp.gathered), (2 * 527, 4 * 527, 8 * 527, 2 * 2 * 657));
+    assert_eq!((fsdp.gradients, fsdp.activations), (4 * 527 + 2 * 656 + 4 * 2 * 657, 2 * 8 * 2 * 8 + beside));
+    // One micro-batch: no sums, but the parts of what is reduced already stay.
+    let once = of("zero1", 3, &[]);
+    assert_eq!(once.gradients, 2 * 656 + 4 * 2 * 657 + 4 * (138 + 2 * 657) / 3);
+    assert_eq!(of("fsdp", 3, &[]).gradients, once.gradients);
+    // Where nothing is sharded, what is sent is what stays.
+    assert_eq!(of("ddp", 3, &[]).gradients, 2 * 656 + 4 * (136 + 2 * 656));
+    // In fp32 the weights are the masters.
+    let wide = of("zero1", 6, &["device.precision=fp32"]);
+    assert_eq!((wide.weights, wide.masters, wide.moments), (4 * 1581, 0, 8 * 527));
+    // A checkpoint is the same of however many.
+    let (one, three) = (sound(&folder, &["device.precision=bf16"]), shared(&folder, 3, &["batch.sequences=6"]));
+    assert_eq!(plan::memory::checkpoint(&one), plan::memory::checkpoint(&three));
+}
+
+#[test]
+fn what_a_rank_sends_follows_from_the_plan() {
+    let folder = world();
+    let fsdp = shared(&folder, 2, &["distributed.mode=fsdp", "batch={sequences: 6, micro_sequences: 1}"]);
+    assert_eq!((fsdp.rows_a_rank(), fsdp.micro_batches()), (3, 3));
+    // 3 micro-batches gather 1576 elements of 2 bytes twice, norm and head once, and scatter as many of 4 bytes.
+    let expected =
+        Traffic { all_gather: 3 * 2 * (2 * 1576 - 136) / 2, reduce_scatter: 3 * 4 * 1576 / 2, all_reduce: 0 };
+    assert_eq!(Traffic::of(&fsdp), expected);
+    let ddp = shared(&folder, 2, &["distributed.mode=ddp"]);
+    assert_eq!(Traffic::of(&ddp), Traffic { all_reduce: 4 * 1576, ..Traffic::default() });
+    assert_eq!(Traffic::of(&sound(&folder, &[])), Traffic::default());
+}
+
+#[test]
+fn ranks_share_the_memory_and_the_cores_of_a_machine() {
+    let folder = world();
+    let plan = shared(&folder, 4, &["batch={sequences: 12}"]);
+    assert_eq!((plan.room.memory, plan.device.threads), (2_000_000_000, Some(2)));
+    // Rows at once are a divisor of the three rows of each.
+    assert_eq!((plan.batch.micro_rows, plan.micro_batches()), (3, 1));
+    assert_eq!(plan.distributed.timeout.as_secs(), 600);
+    let told = ["batch.sequences=8", "device.threads=5", "device.memory=3GB", "distributed.timeout=90s"];
+    let told = shared(&folder, 4, &told);
+    assert_eq!(
+        (told.room.memory, told.device.threads, told.distributed.timeout.as_secs()),
+        (3_000_000_000, Some(5), 90)
+    );
+    let many = Machine { ranks: Ranks { world: 64, local_world: 64, local_rank: 3 }, ..cpu() };
+    assert_eq!(resolve(&folder, &["batch.sequences=128"], &many).unwrap().device.threads, Some(1));
+    let cuda = vec![gpu("NVIDIA H100 80GB HBM3", 85_000_000_000, (9, 0)); 4];
+    let third = Machine { cuda, ranks: Ranks { world: 4, local_world: 4, local_rank: 2 }, ..cpu() };
+    let plan = resolve(&folder, &["batch.sequences=8"], &third).unwrap();
+    assert_eq!((plan.device.compute, plan.room.memory), (Compute::Cuda(2), 85_000_000_000));
+    assert_eq!(sound(&folder, &[]).device.threads, None);
+}
+
+#[test]
+fn the_mode_left_to_the_planner_shards_weights_only_where_they_do_not_fit() {
+    let folder = larger_world();
+    let with = |memory: &str, more: &[&str]| {
+        let memory = format!("device.memory={memory}");
+        let size = ["data.sequence_length=512", "batch={sequences: 32}", &memory];
+        let plan = shared(&folder, 8, &[&size[..], more].concat());
+        let (takes, budget) = (plan::memory::estimate(&plan).total(), plan.room.budget());
+        assert!(takes <= budget, "{memory:?}: {takes} bytes, {budget} in the budget");
+        (
+            plan.distributed.shard,
+            plan.distributed.fully,
+            plan.notes.remarks.iter().any(|said| said.contains("fsdp would")),
+        )
+    };
+    assert_eq!(with("4GB", &[]), (8, false, false));
+    assert_eq!(with("400MB", &[]), (8, false, true));
+    assert_eq!(with("220MB", &[]), (8, true, false));
+    assert_eq!(with("4GB", &["distributed.mode=fsdp", "distributed.shard_ranks=2"]), (2, true, false));
+    assert_eq!(with("4GB", &["distributed.mode=ddp"]), (1, false, false));
+    // One process alone pays it no heed.
+    let alone = sound(&folder, &["distributed={mode: fsdp, shard_ranks: 8}", "device.precision=bf16"]);
+    assert_eq!(alone.distributed, plan::DistributedPlan::ALONE);
+}
+
+#[test]
+fn what_ranks_cannot_share_is_refused_with_what_they_can() {
+    let folder = world();
+    let mut said = String::new();
+    let mut tell = |title: &str, refused: Result<Plan, String>| {
+        writeln!(said, "# {title}\n{}\n", refused.expect_err(title)).unwrap();
+    };
+    let cpus = |world: usize, overrides: &[&str]| {
+        let machine = Machine { ranks: Ranks::of(world, 8), ..cpu() };
+        resolve(&folder, overrides, &machine)
+    };
+    tell("a batch that does not come out even", cpus(3, &["batch={sequences: 16}"]));
+    tell("a batch smaller than the ranks are many", cpus(8, &["batch={sequences: 4, micro_sequences: 2}"]));
+    tell("a batch in tokens", cpus(3, &["batch={tokens: 128, micro_sequences: 2}"]));
+    tell("a micro-batch that does not divide a rank's rows", cpus(2, &["batch={sequences: 12, micro_sequences: 4}"]));
+    tell("shards that do not come out even", cpus(8, &["batch={sequences: 8}", "distributed.shard_ranks=3"]));
+    tell("more shards than ranks", cpus(4, &["batch={sequences: 8}", "distributed.shard_ranks=8"]));
+    let gpus = |count: usize, world: usize, overrides: &[&str]| {
+        let cuda = vec![gpu("NVIDIA H100 80GB HBM3", 85_000_000_000, (9, 0)); count];
+        let machine = Machine { cuda, ranks: Ranks::of(world, 8), ..cpu() };
+        resolve(&folder, &[&["batch={sequences: 8}"], overrides].concat(), &machine)
+    };
+    tell("more ranks than GPUs", gpus(2, 4, &[]));
+    tell("recordings of weights that come and go", gpus(4, 4, &["device.cuda_graphs=true", "distributed.mode=fsdp"]));
+    tell("8B parameters on one H100", llama(&folder, "h100-80g", 1, &[]));
+    tell("8B parameters whole on each of 8", llama(&folder, "h100-80g", 8, &["distributed.mode=ddp"]));
+    tell("its optimizer sharded over 8 of 40 GB", llama(&folder, "a100-40g", 8, &["distributed.mode=zero1"]));
+    tell("everything sharded over 8 of 24 GB", llama(&folder, "rtx4090-24g", 8, &[]));
+    let none = ["distributed.mode=fsdp", "model.activation_checkpointing=none", "batch.micro_sequences=8"];
+    tell("activations that are too many", llama(&folder, "h100-80g", 8, &none));
+    insta::assert_snapshot!(said);
+}
+
+#[test]
+fn a_dry_run_plans_for_ranks_and_gpus_that_are_not_here() {
+    let folder = world();
+    write(&folder, "cpt.yaml", &RECIPE.replace("FOLDER", &folder.path().display().to_string()));
+    let run = |arguments: &[&str]| {
+        let mut command = assert_cmd::Command::new(crate::program(env!("CARGO_BIN_EXE_hephaestus-train")));
+        let output =
+            command.current_dir(folder.path()).args(["--recipe", "cpt.yaml"]).args(arguments).output().unwrap();
+        let said = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        (output.status.success(), said.concat())
+    };
+    let many = ["--dry-run", "--world", "16", "--gpu", "h100-80g", "--set", "batch.sequences=64"];
+    let (done, shown) = run(&many);
+    assert!(done && shown.contains("16 in 2 machines of 8") && shown.contains("an MFU of 0.4"), "{shown}");
+    let others = ["--node-gpus", "4", "--mfu", "0.5", "--node-link", "300", "--network", "12.5"];
+    let (done, shown) = run(&[&many[..], &others].concat());
+    assert!(done && shown.contains("16 in 4 machines of 4") && shown.contains("an MFU of 0.5"), "{shown}");
+    assert!(shown.contains("300 GB/s between GPUs of a machine, 12.5 GB/s a GPU between machines"), "{shown}");
+    let (done, shown) = run(&["--dry-run", "--world", "4", "--set", "batch.sequences=8", "--set", "device.kind=cpu"]);
+    assert!(done && shown.contains("2 rows a rank, computed at once") && !shown.contains("expected"), "{shown}");
+    let refused = [
+        (vec!["--dry-run", "--gpu", "h100"], "did you mean h100-80g? known are a10-24g, a100-40g"),
+        (vec!["--world", "8"], "--dry-run"),
+        (vec!["--dry-run", "--world", "0"], "expected 1 or more"),
+        (vec!["--dry-run", "--mfu", "40"], "such as 0.4"),
+        (vec!["--dry-run", "--network", "inf"], "expected GB/s"),
+        (vec!["--dry-run", "--world", "3", "--gpu", "h100-80g"], "which 3 ranks cannot share evenly"),
+    ];
+    for (arguments, why) in refused {
+        let (done, said) = run(&arguments);
+        assert!(!done && said.contains(why), "{arguments:?}: {said}");
+    }
 }

@@ -119,6 +119,9 @@ fn what_is_wrong_with_a_recipe_is_said_all_at_once_with_line_and_column() {
             "logging={every: 1",
         ],
     );
+    case("shards where nothing is sharded", SOUND, &["distributed={mode: ddp, shard_ranks: 2}"]);
+    case("times that are none", SOUND, &["distributed.timeout=10", "logging.every=1m", "checkpoint.every=0s"]);
+    case("a time without length", SOUND, &["distributed={timeout: 0m, mode: zero}"]);
     case("an override that breaks a rule", SOUND, &["batch.tokens=1000"]);
     let missing = recipe::load(Path::new("no/such.yaml"), &[]).unwrap_err();
     writeln!(said, "# a missing file\n{missing}").unwrap();
@@ -193,6 +196,7 @@ proptest! {
             format!("stages.0.schedule.warmup={}%", f64::from(percent) / 1e4),
             format!("stages.0.tokens={count}"),
             format!("checkpoint.every={seconds}s"),
+            format!("distributed.timeout={seconds}s"),
             format!("data.sources.code.held_out={held_out}"),
         ];
         let recipe = recipe::parse(SOUND, Path::new("cpt.yaml"), &overrides).unwrap().recipe;

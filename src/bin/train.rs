@@ -8,7 +8,9 @@ use std::sync::OnceLock;
 use clap::Parser;
 use hephaestus::distributed::World;
 use hephaestus::distributed::rendezvous::Launch;
-use hephaestus::plan::{self, Machine};
+use hephaestus::metrics::throughput;
+use hephaestus::plan::gpus::Card;
+use hephaestus::plan::{self, Assumed, Compute, Machine, Plan, Ranks};
 use hephaestus::train::profile::Steps;
 use hephaestus::train::start::Resume;
 use hephaestus::train::stop::{INTERRUPTED, Stop};
@@ -32,6 +34,24 @@ struct Cli {
     /// Print the plan, and train nothing.
     #[arg(long)]
     dry_run: bool,
+    /// With --dry-run: plan for so many ranks, instead of those that were started.
+    #[arg(long, value_name = "RANKS", requires = "dry_run", value_parser = at_least_one, help_heading = PLANNING)]
+    world: Option<usize>,
+    /// With --dry-run: plan for machines with GPUs of this kind, such as h100-80g, instead of this machine.
+    #[arg(long, value_name = "NAME", requires = "dry_run", value_parser = Card::named, help_heading = PLANNING)]
+    gpu: Option<Card>,
+    /// GPUs of one machine [default: those there are, or 8 with --gpu].
+    #[arg(long, value_name = "GPUS", requires = "dry_run", value_parser = at_least_one, help_heading = PLANNING)]
+    node_gpus: Option<usize>,
+    /// Share of the GPUs' peak that computing is assumed to reach [default: 0.4].
+    #[arg(long, value_name = "SHARE", requires = "dry_run", value_parser = share, help_heading = PLANNING)]
+    mfu: Option<f64>,
+    /// Bandwidth from a GPU to others of its machine, each way [default: the GPU's data sheet].
+    #[arg(long, value_name = "GB/s", requires = "dry_run", value_parser = rate, help_heading = PLANNING)]
+    node_link: Option<f64>,
+    /// Bandwidth from a GPU to other machines, each way: 400 Gb/s are 50 GB/s [default: what is usual with the GPU].
+    #[arg(long, value_name = "GB/s", requires = "dry_run", value_parser = rate, help_heading = PLANNING)]
+    network: Option<f64>,
     /// Stop after this step with a checkpoint, as Ctrl-C would.
     #[arg(long, value_name = "STEP")]
     stop_at: Option<u64>,
@@ -47,6 +67,23 @@ struct Cli {
     /// Print the JSON Schema of recipes, for editors.
     #[arg(long)]
     print_schema: bool,
+}
+
+/// The heading of the options for machines that need not be there.
+const PLANNING: &str = "Planning for other machines";
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| (1..=1 << 20).contains(number)).ok_or_else(|| "expected 1 or more".to_owned())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| *share > 0.0 && *share <= 1.0);
+    share.ok_or_else(|| "expected a number above 0, 1 at most, such as 0.4".to_owned())
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0);
+    rate.ok_or_else(|| "expected GB/s, a number above 0".to_owned())
 }
 
 fn main() -> ExitCode {
@@ -72,9 +109,13 @@ fn train(cli: &Cli) -> anyhow::Result<ExitCode> {
     };
     let recipe = recipe::load(path, &cli.set)?;
     let launch = Launch::from_environment()?;
-    let plan = plan::resolve(&recipe, &machine(launch.as_ref()))?;
+    let plan = plan::resolve(&recipe, &machine(launch.as_ref(), cli))?;
     if cli.dry_run {
-        write!(out, "{}", plan::show(&plan))?;
+        let shown = match assumed(&plan, cli) {
+            Some(assumed) => plan::show_expecting(&plan, &assumed),
+            None => plan::show(&plan),
+        };
+        write!(out, "{shown}")?;
         return Ok(ExitCode::SUCCESS);
     }
     let stop = Stop::on_signals()?;
@@ -99,10 +140,41 @@ fn train(cli: &Cli) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// What the plan has to fit.
-fn machine(launch: Option<&Launch>) -> Machine {
-    let cuda = if tch::Cuda::is_available() { (0..).map_while(ffi::cuda_device).collect() } else { Vec::new() };
-    Machine::here(cuda, launch.map(Launch::ranks).unwrap_or_default())
+/// What the plan has to fit: this machine and the ranks that were started, or what the options name instead.
+fn machine(launch: Option<&Launch>, cli: &Cli) -> Machine {
+    let started = launch.map(Launch::ranks).unwrap_or_default();
+    let cuda: Vec<_> = match cli.gpu {
+        Some(card) => vec![card.gpu(); cli.node_gpus.unwrap_or(NODE)],
+        None if tch::Cuda::is_available() => (0..).map_while(ffi::cuda_device).collect(),
+        None => Vec::new(),
+    };
+    let ranks = match (cli.world, cli.gpu) {
+        (None, None) => started,
+        (world, _) => {
+            let node = cli.node_gpus.unwrap_or(if cuda.is_empty() { started.local_world } else { cuda.len() });
+            Ranks::of(world.unwrap_or(started.world), node)
+        }
+    };
+    Machine::here(cuda, ranks)
+}
+
+/// GPUs of a machine where nothing else is said: those of NVIDIA's own.
+const NODE: usize = 8;
+
+/// What the time of a plan is reckoned by; `None` for a device whose peak is not known.
+fn assumed(plan: &Plan, cli: &Cli) -> Option<Assumed> {
+    if plan.device.compute == Compute::Cpu {
+        return None;
+    }
+    let card = Card::of(&plan.notes.gpu);
+    let rate = |given: Option<f64>, usual: fn(&Card) -> f64| given.or(card.as_ref().map(usual)).map(|rate| rate * 1e9);
+    Some(Assumed {
+        peak: throughput::peak(&plan.notes.gpu, plan.device.arithmetic)?,
+        mfu: cli.mfu.unwrap_or(0.4),
+        node_gpus: cli.node_gpus.unwrap_or(plan.notes.node),
+        node_link: rate(cli.node_link, |card| card.node_link)?,
+        network: rate(cli.network, |card| card.network)?,
+    })
 }
 
 /// This program's version, and those of what it runs on.

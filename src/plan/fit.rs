@@ -12,12 +12,12 @@
 //! recomputation makes room for it. Of equal layers the first ones recompute: they would keep the longest.
 
 use super::findings::Findings;
-use super::memory::{Load, Memory};
-use super::{Arithmetic, Plan};
+use super::memory::{self, Load, Memory};
+use super::{Arithmetic, Compute, DistributedPlan, Plan, ranks};
 use crate::figures::size;
 use crate::hf::names;
 use crate::model::config::Recompute;
-use crate::recipe::sections::Moments;
+use crate::recipe::sections::{Mode, Moments};
 
 /// FLOPs in the time of one byte to or from memory, as both are reached in training: on an H100 about 500 TFLOP/s in bf16
 /// and 2.5 TB/s. It decides between choices that are close in any case.
@@ -60,6 +60,12 @@ impl Plan {
         self
     }
 
+    /// The same plan with weights sharded too, or not.
+    fn fully(mut self, fully: bool) -> Self {
+        self.distributed.fully = fully;
+        self
+    }
+
     /// What it would take, computed in another way.
     #[must_use]
     pub fn memory_with(&self, fit: &Fit) -> Memory {
@@ -70,7 +76,7 @@ impl Plan {
 fn load<'a>(plan: &'a Plan, fit: &'a Fit) -> Load<'a> {
     Load {
         tokens: Load::tokens(fit.micro_rows, plan.data.sequence_length),
-        several: plan.batch.rows > fit.micro_rows,
+        several: plan.rows_a_rank() > fit.micro_rows,
         recompute: &fit.recompute,
         ..Load::of(plan)
     }
@@ -88,6 +94,7 @@ pub(super) fn settle(plan: Plan, findings: &mut Findings) -> Plan {
         return plan;
     }
     let budget = plan.room.budget();
+    let plan = sharded(plan, budget, findings);
     let plan = match fastest(&plan, budget) {
         Some(fit) => plan.with(fit),
         None => {
@@ -95,7 +102,7 @@ pub(super) fn settle(plan: Plan, findings: &mut Findings) -> Plan {
             plan.with(least)
         }
     };
-    let takes = super::memory::estimate(&plan).total();
+    let takes = memory::estimate(&plan).total();
     if takes > memory {
         let key =
             if rows || plan.batch.micro_rows == 1 { "model.activation_checkpointing" } else { "batch.micro_sequences" };
@@ -112,32 +119,106 @@ pub(super) fn settle(plan: Plan, findings: &mut Findings) -> Plan {
     plan
 }
 
+/// Where the mode is left to the planner: zero1 if it fits, else fsdp.
+fn sharded(plan: Plan, budget: u64, findings: &mut Findings) -> Plan {
+    if plan.distributed.world == 1 || plan.resolved.distributed.mode != Mode::Auto || plan.device.graphs {
+        return plan;
+    }
+    let full = |fit: &Fit| fit.recompute.iter().filter(|one| **one == Recompute::Full).count();
+    let fsdp = plan.clone().fully(true);
+    let (whole, parts) = (fastest(&plan, budget), fastest(&fsdp, budget));
+    match (whole, parts) {
+        (Some(whole), parts) => {
+            if let Some(parts) = parts.filter(|parts| full(parts) < full(&whole)) {
+                findings.remark(format!(
+                    "distributed.mode auto is zero1, as it fits, with {} of {} layers recomputed; fsdp would recompute {}: \
+                     where ranks are joined by fast links that may be faster",
+                    full(&whole),
+                    whole.recompute.len(),
+                    full(&parts)
+                ));
+            }
+            plan
+        }
+        (None, Some(_)) => fsdp,
+        // Neither does as it should: whichever takes less may still fit, or be refused.
+        (None, None) => {
+            let takes = |plan: &Plan| plan.memory_with(&smallest(plan)).total();
+            if takes(&plan) <= takes(&fsdp) { plan } else { fsdp }
+        }
+    }
+}
+
 /// Why a plan is refused, and what would take less.
 fn too_large(plan: &Plan, takes: u64) -> String {
-    let memory = plan.room.memory;
-    let all = format!("a step takes {} by estimate, and there are {}", size(takes), size(memory));
+    let there = plan.room.memory;
+    let all = format!("a step takes {} by estimate, and there are {}", size(takes), size(there));
     let others = less(plan);
-    let parts = super::memory::estimate(plan);
-    let batchless = parts.weights + parts.masters + parts.moments + parts.gradients;
-    if batchless > memory {
+    let shown = |(what, bytes): &(String, u64)| format!("{what} ({})", size(*bytes));
+    let fitting: Vec<_> = others.iter().filter(|(_, bytes)| *bytes <= there).collect();
+    // Other machines are for what these cannot hold in any mode.
+    let mode = fitting.iter().any(|(what, _)| what.starts_with("distributed.mode"));
+    let more = if mode { None } else { more_ranks(plan) };
+    let set = fitting.iter().map(|one| shown(one)).collect::<Vec<_>>().join(" or ");
+    match (set.as_str(), more) {
+        ("", None) => {}
+        ("", Some(more)) => return format!("{all}: {more}"),
+        (set, None) => return format!("{all}: set {set}"),
+        (set, Some(more)) => return format!("{all}: set {set}, or {more}"),
+    }
+    let parts = memory::estimate(plan);
+    if parts.states() > there {
         let narrower = match plan.optimizer.moments {
             Moments::Fp32 => format!(", or optimizer.moments=bf16, which saves {}", size(parts.moments / 2)),
             Moments::Bf16 => String::new(),
         };
         return format!(
             "{all}: weights, moments and gradients alone are {}; use a larger device or a smaller model{narrower}",
-            size(batchless)
+            size(parts.states())
         );
     }
-    let fitting: Vec<_> = others.iter().filter(|(_, bytes)| *bytes <= memory).collect();
-    let shown = |(what, bytes): &(String, u64)| format!("{what} ({})", size(*bytes));
-    match fitting.as_slice() {
-        [] => match others.iter().min_by_key(|(_, bytes)| *bytes) {
-            Some(least) => format!("{all}: the least is {}; use a larger device or a smaller model", shown(least)),
-            None => format!("{all}, in the way that takes least: use a larger device, a smaller model or shorter rows"),
-        },
-        fitting => format!("{all}: set {}", fitting.iter().map(|one| shown(one)).collect::<Vec<_>>().join(" or ")),
+    match others.iter().min_by_key(|(_, bytes)| *bytes) {
+        Some(least) => format!("{all}: the least is {}; use a larger device or a smaller model", shown(least)),
+        None => format!("{all}, in the way that takes least: use a larger device, a smaller model or shorter rows"),
     }
+}
+
+/// Nodes that are tried for a plan that does not fit.
+const NODES: usize = 1024;
+
+/// The fewest ranks, in whole nodes of GPUs, on which a plan fits that does not fit on its own, sharded as the recipe says or,
+/// where it asks for what cannot be helped by more, fully.
+fn more_ranks(plan: &Plan) -> Option<String> {
+    let (Compute::Cuda(_), node) = (plan.device.compute, plan.notes.node.max(1)) else { return None };
+    let asked = &plan.resolved.distributed;
+    let micro = if plan.room.rows { 1 } else { plan.batch.micro_rows };
+    let worlds = (1..=NODES).map(|nodes| nodes * node).filter(|world| *world > plan.distributed.world);
+    let shared = worlds.take_while(|world| *world as u64 <= plan.batch.rows).filter(|world| {
+        let groups = asked.shard_ranks.is_none_or(|ranks| world.is_multiple_of(ranks as usize));
+        groups && plan.batch.rows.is_multiple_of(*world as u64 * micro)
+    });
+    let modes: &[bool] = match (plan.device.graphs, asked.mode) {
+        (true, _) => &[false],
+        (false, Mode::Fsdp) => &[true],
+        (false, _) => &[false, true],
+    };
+    for world in shared {
+        for &fully in modes {
+            let shard = asked.shard_ranks.map_or(world, |ranks| ranks as usize);
+            let distributed = DistributedPlan { world, shard, fully, reduce: asked.reduce, ..plan.distributed };
+            let larger = Plan { distributed, ..plan.clone() };
+            let takes = larger.memory_with(&smallest(&larger)).total();
+            if takes <= plan.room.budget() {
+                let mode = match (asked.mode, fully) {
+                    (Mode::Ddp, false) => " with distributed.mode=zero1",
+                    (Mode::Ddp | Mode::Zero1, true) => " with distributed.mode=fsdp",
+                    _ => "",
+                };
+                return Some(format!("start {world} ranks{mode} ({} each)", size(takes)));
+            }
+        }
+    }
+    None
 }
 
 /// The fastest of what is left open that `budget` has room for.
@@ -167,7 +248,7 @@ pub fn smallest(plan: &Plan) -> Fit {
 /// What to try where a plan was tried and did not fit: the fastest that takes a tenth less, or the one that takes least.
 #[must_use]
 pub fn next(plan: &Plan) -> Option<Fit> {
-    let takes = super::memory::estimate(plan).total();
+    let takes = memory::estimate(plan).total();
     fastest(plan, takes - takes / 10).or_else(|| {
         let least = smallest(plan);
         (load(plan, &least).memory().total() < takes).then_some(least)
@@ -178,7 +259,7 @@ pub fn next(plan: &Plan) -> Option<Fit> {
 #[must_use]
 pub fn less(plan: &Plan) -> Vec<(String, u64)> {
     let (micro_rows, layers) = (plan.batch.micro_rows, plan.model.config.layers);
-    let smaller = divisors(plan.batch.rows).into_iter().find(|rows| *rows < micro_rows);
+    let smaller = rows_of(plan).into_iter().find(|rows| *rows < micro_rows);
     let checkpointing = [("selective", Recompute::Selective), ("full", Recompute::Full)];
     let mut all = Vec::new();
     let mut add = |what: String, micro_rows: u64, recompute: Vec<Recompute>| {
@@ -201,12 +282,22 @@ pub fn less(plan: &Plan) -> Vec<(String, u64)> {
         let load = Load { moments: Moments::Bf16, ..Load::of(plan) };
         all.push(("optimizer.moments=bf16".to_owned(), load.memory().total()));
     }
+    let DistributedPlan { world, shard, fully, .. } = plan.distributed;
+    if world > 1 && !fully {
+        let whole = if shard == 1 { world } else { shard };
+        let modes = [("zero1", shard > 1, false), ("fsdp", plan.device.graphs, true)];
+        for (mode, _, fully) in modes.into_iter().filter(|(_, beside, _)| !beside) {
+            let distributed = DistributedPlan { shard: whole, fully, ..plan.distributed };
+            let load = Load { distributed, ..Load::of(plan) };
+            all.push((format!("distributed.mode={mode}"), load.memory().total()));
+        }
+    }
     let half = plan.data.sequence_length / 2;
     if smaller.is_none() && half > 1 {
         let load = Load { tokens: half as u64, ..Load::of(plan) };
         all.push((format!("data.sequence_length={half} in a new run"), load.memory().total()));
     }
-    let takes = super::memory::estimate(plan).total();
+    let takes = memory::estimate(plan).total();
     all.retain(|(_, bytes)| *bytes < takes);
     all
 }
@@ -228,16 +319,12 @@ pub fn words(recompute: &[Recompute]) -> String {
 
 /// The micro-batches to choose from, the largest first.
 fn rows(plan: &Plan) -> Vec<u64> {
-    if plan.room.rows { divisors(plan.batch.rows) } else { vec![plan.batch.micro_rows] }
+    if plan.room.rows { rows_of(plan) } else { vec![plan.batch.micro_rows] }
 }
 
-/// The divisors of a number, the largest first.
-fn divisors(number: u64) -> Vec<u64> {
-    let small: Vec<u64> = (1..=number.isqrt()).filter(|divisor| number.is_multiple_of(*divisor)).collect();
-    let mut all: Vec<u64> = small.iter().map(|divisor| number / divisor).collect();
-    all.extend(small.into_iter().rev());
-    all.dedup();
-    all
+/// All micro-batches that divide the rows of a rank, the largest first.
+fn rows_of(plan: &Plan) -> Vec<u64> {
+    ranks::divisors_of(plan.rows_a_rank()).into_iter().rev().collect()
 }
 
 /// The least recomputation with which so many rows at once fit: none, then selective, and full only where all the others
@@ -271,6 +358,6 @@ fn cost(plan: &Plan, fit: &Fit) -> f64 {
         Recompute::Full => 2.0 * of_layers / layers,
     });
     // A gradient is read, and its fp32 sum read and written.
-    let summed = if plan.batch.rows > fit.micro_rows { MOVED * (w + 8.0) * all } else { 0.0 };
+    let summed = if plan.rows_a_rank() > fit.micro_rows { MOVED * (w + 8.0) * all } else { 0.0 };
     again.sum::<f64>() + summed / load(plan, fit).tokens.max(1) as f64
 }

@@ -45,7 +45,21 @@ impl Default for Ranks {
     }
 }
 
+impl Ranks {
+    /// `world` ranks in nodes of so many, seen by the first.
+    #[must_use]
+    pub fn of(world: usize, node: usize) -> Self {
+        Self { world, local_world: world.min(node.max(1)), local_rank: 0 }
+    }
+}
+
 impl Machine {
+    /// Ranks that a machine like this one runs: one a GPU, or as many as there are.
+    #[must_use]
+    pub fn node(&self) -> usize {
+        if self.cuda.is_empty() { self.ranks.local_world } else { self.cuda.len() }
+    }
+
     /// This machine, with the CUDA devices that the caller knows of: asking for them takes libtorch.
     #[must_use]
     pub fn here(cuda: Vec<Gpu>, ranks: Ranks) -> Self {

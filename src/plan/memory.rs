@@ -1,7 +1,9 @@
-//! What a run takes in memory on its device, and on disk: an estimate from the shapes alone.
+//! What a rank takes in memory on its device, and on disk: an estimate from the shapes alone.
 //!
 //! P parameters, p of them in one layer; N tokens computed at once; L layers, C width, F MLP width, Q = H x D and
-//! K = KV heads x D, V vocabulary; w bytes of an element in the forward pass (2 in bf16, 4 in fp32).
+//! K = KV heads x D, V vocabulary; w bytes of an element in the forward pass (2 in bf16, 4 in fp32). W ranks, of which S hold
+//! one copy together of what is sharded; r bytes of an element in which gradients are summed over ranks (4 or 2). Of several
+//! ranks P counts what fills up each of the [`Units`] to a multiple of S.
 //!
 //! Activations are counted as Korthikanti et al. 2022 do (arXiv 2205.05198, section 4.1), for the functions of `model`: what
 //! each keeps for the backward pass. They grow up to the loss; then layer by layer they go and gradients come. Which moment
@@ -11,21 +13,23 @@
 use crate::hf::names;
 use crate::model::config::{ModelConfig, Recompute};
 use crate::model::loss::rows_at_once;
-use crate::recipe::sections::Moments;
+use crate::recipe::sections::{Moments, Reduction};
 
-use super::{Arithmetic, Compute, Plan};
+use super::units::Units;
+use super::{Arithmetic, Compute, DistributedPlan, Plan};
 
-/// Bytes by part, at the moment of a step that takes most.
+/// Bytes by part that one rank holds, at the moment of a step that takes most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// w P: the weights that forward and backward read.
+    /// w P: the weights that forward and backward read; w P / S where they are sharded too.
     pub weights: u64,
-    /// 4 P: fp32 master weights; none in fp32, where the weights are the masters.
+    /// Sharded weights that are gathered at a time, w of each: [`Units::gathered`].
+    pub gathered: u64,
+    /// 4 P / S: fp32 master weights; none in fp32, where they are the weights, or a rank's part of them.
     pub masters: u64,
-    /// 8 P: AdamW's two moments in fp32; 4 P in bf16.
+    /// 8 P / S: AdamW's two moments in fp32; 4 P / S in bf16.
     pub moments: u64,
-    /// Gradients: those that are there at that moment, w P when all are; and in bf16 4 P, in which those of several
-    /// micro-batches are summed.
+    /// Gradients, as `Load::gradients` has it.
     pub gradients: u64,
     /// What the backward pass still needs of the forward pass, see `Load::kept`, and what it is at work on.
     pub activations: u64,
@@ -38,7 +42,13 @@ impl Memory {
     /// All parts together. The libraries add to it, some hundred megabytes.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.weights + self.masters + self.moments + self.gradients + self.activations + self.loss
+        self.states() + self.activations + self.loss
+    }
+
+    /// What does not depend on how many tokens are computed at once.
+    #[must_use]
+    pub fn states(&self) -> u64 {
+        self.weights + self.gathered + self.masters + self.moments + self.gradients
     }
 }
 
@@ -49,18 +59,29 @@ pub fn estimate(plan: &Plan) -> Memory {
 }
 
 /// Bytes of one checkpoint: the weights, the fp32 masters where those are others, and two moments, in fp32 whatever they are in
-/// memory.
+/// memory. It is the same of however many ranks.
 #[must_use]
 pub fn checkpoint(plan: &Plan) -> u64 {
-    let memory = estimate(plan);
-    memory.weights + memory.masters + 8 * names::total(&plan.model.config)
+    let weights = match plan.device.arithmetic {
+        Arithmetic::Bf16 | Arithmetic::Fp8 => 2 + 4,
+        Arithmetic::Fp32 => 4,
+    };
+    (weights + 8) * names::total(&plan.model.config)
 }
 
 /// Bytes of an element in forward and backward.
-fn width(arithmetic: Arithmetic) -> u64 {
+pub(super) fn width(arithmetic: Arithmetic) -> u64 {
     match arithmetic {
         Arithmetic::Bf16 | Arithmetic::Fp8 => 2,
         Arithmetic::Fp32 => 4,
+    }
+}
+
+/// r: bytes of an element in which gradients are summed over ranks.
+pub(super) fn reduced(reduction: Reduction) -> u64 {
+    match reduction {
+        Reduction::Fp32 => 4,
+        Reduction::Bf16 => 2,
     }
 }
 
@@ -87,7 +108,7 @@ pub struct Load<'a> {
     pub tokens: u64,
     /// What AdamW's moments are kept in.
     pub moments: Moments,
-    /// Whether a step has several micro-batches.
+    /// Whether a step has several micro-batches, of each rank.
     pub several: bool,
     /// Whether micro-batches are recorded as CUDA graphs, each with gradients of its own.
     pub graphs: bool,
@@ -95,10 +116,22 @@ pub struct Load<'a> {
     pub recompute: &'a [Recompute],
     /// R: rows whose logits are held at once.
     pub loss_rows: u64,
+    /// Which ranks hold what.
+    pub distributed: DistributedPlan,
 }
 
-/// Of one moment: gradients, activations, and what the loss holds.
-type Moment = (u64, u64, u64);
+/// A moment of the backward pass.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    /// Units whose backward pass is done.
+    done: usize,
+    /// Bytes of gradients of the unit that it is at, which are nowhere else yet.
+    own: u64,
+    /// Bytes of activations.
+    activations: u64,
+    /// Bytes of the loss.
+    loss: u64,
+}
 
 impl<'a> Load<'a> {
     /// That of a plan.
@@ -110,10 +143,11 @@ impl<'a> Load<'a> {
             compute: plan.device.compute,
             moments: plan.optimizer.moments,
             tokens: Self::tokens(plan.batch.micro_rows, plan.data.sequence_length),
-            several: plan.batch.rows > plan.batch.micro_rows,
+            several: plan.micro_batches() > 1,
             graphs: plan.device.graphs,
             recompute: &plan.model.recompute,
             loss_rows: loss_rows(plan),
+            distributed: plan.distributed,
         }
     }
 
@@ -125,34 +159,71 @@ impl<'a> Load<'a> {
     /// The memory it takes.
     #[must_use]
     pub fn memory(&self) -> Memory {
-        let (parameters, w) = (names::total(self.config), width(self.arithmetic));
-        let reduced = self.arithmetic != Arithmetic::Fp32;
+        let w = width(self.arithmetic);
         let of_moments = match self.moments {
             Moments::Fp32 => 8,
             Moments::Bf16 => 4,
         };
-        // Those of the micro-batches before: summed in fp32, or where they are fp32 anyway.
-        let (sums, earlier) = match (self.several, reduced) {
-            (false, _) => (0, 0),
-            (true, true) => (4 * parameters, 0),
-            (true, false) => (0, w * parameters),
-        };
-        let recorded = if self.graphs { (GRAPHS - 1) * w * parameters } else { 0 };
-        let moments = self.in_the_loss().into_iter().chain(self.in_backward());
-        let most = moments.map(|(new, activations, loss)| {
-            // Added to the earlier ones, of which few are there twice at a time.
-            let new = if earlier > 0 { earlier + new.min(self.largest()) } else { new };
-            (new, activations, loss)
-        });
-        let (gradients, activations, loss) = most.max_by_key(|(a, b, c)| a + b + c).unwrap_or_default();
+        let DistributedPlan { shard, fully, .. } = self.distributed;
+        let units = Units::of(self.config);
+        let moments = self.in_the_loss().into_iter().chain(self.in_backward(units));
+        let units = units.padded(shard);
+        let order = units.backward();
+        let (whole, held) = (units.total(), units.total() / (shard as u64).max(1));
+        let parts = moments.map(|moment| (self.gradients(moment, &order), moment.activations, moment.loss));
+        let (gradients, activations, loss) = parts.max_by_key(|(a, b, c)| a + b + c).unwrap_or_default();
         Memory {
-            weights: w * parameters,
-            masters: if reduced { 4 * parameters } else { 0 },
-            moments: of_moments * parameters,
-            gradients: sums + gradients + recorded,
+            weights: w * if fully { held } else { whole },
+            gathered: if fully { w * units.gathered() } else { 0 },
+            masters: if self.arithmetic == Arithmetic::Fp32 { 0 } else { 4 * held },
+            moments: of_moments * held,
+            gradients,
             activations: activations + self.inputs(),
             loss,
         }
+    }
+
+    /// Gradients that are there at a moment, in bytes:
+    ///
+    /// - those that the backward pass has just made, w of one unit. They all stay, w P in the end, with one process and one
+    ///   micro-batch, and in CUDA graphs, each of which has its own;
+    /// - the fp32 sums of several micro-batches, 4 P; 4 P / S where weights are sharded;
+    /// - what ranks reduce. Gradients go into a flat buffer a unit, r of each element, of which two are there at a time; what
+    ///   comes of them, r / S of each, stays until the update, unless it is added to the sums above. Sums of whole
+    ///   gradients are reduced in their place where r is 4.
+    ///
+    /// `order` are the elements of all units in the order in which their backward passes are done.
+    fn gradients(&self, moment: Moment, order: &[u64]) -> u64 {
+        let DistributedPlan { world, shard, fully, reduce, .. } = self.distributed;
+        let Moment { done, own, .. } = moment;
+        let (w, r, shard) = (width(self.arithmetic), reduced(reduce), (shard as u64).max(1));
+        let elements = |units: &[u64]| units.iter().sum::<u64>();
+        let (all, whole) = (done == order.len(), elements(order));
+        let made = if self.stay() { w * elements(&order[..done]) } else { 0 };
+        let recorded = if self.graphs { (GRAPHS - 1) * w * whole } else { 0 };
+        let sums = match (self.several, fully) {
+            (false, _) => 0,
+            (true, false) => 4 * whole,
+            (true, true) => 4 * (whole / shard),
+        };
+        // With all gradients there, ranks begin to reduce at the end.
+        let reducing = world > 1 && (all || !self.stay());
+        let in_place = self.several && !fully && r == 4;
+        let two = order[..done].windows(2).map(elements);
+        let two = if self.stay() { two.max() } else { two.last() }.unwrap_or(elements(&order[..done]));
+        let (flats, parts) = match (reducing && !in_place, self.several) {
+            (false, _) => (0, 0),
+            // Where nothing is sharded the flat buffers are what stays.
+            (true, false) if shard == 1 => (0, r * elements(&order[..done])),
+            (true, false) => (r * two, r * elements(&order[..done]) / shard),
+            (true, true) => (r * two, 0),
+        };
+        own + made + recorded + sums + flats + parts
+    }
+
+    /// Whether gradients of all units stay until the backward pass is over.
+    fn stay(&self) -> bool {
+        self.graphs || (self.distributed.world == 1 && !self.several)
     }
 
     /// In the loss: at the first chunk of logits, at the second where there is one, and when all are done. The last layer's
@@ -171,28 +242,38 @@ impl<'a> Load<'a> {
             (false, _) => (head, head),
         };
         let done = kept + 3 * wide;
-        [(0, done, head + logits(chunk)), (0, done, adding + logits(second)), (0, done + wide, added)]
+        [(done, head + logits(chunk)), (done, adding + logits(second)), (done + wide, added)]
+            .map(|(activations, loss)| Moment { done: 0, own: 0, activations, loss })
     }
 
-    /// In the backward pass of each layer's MLP, which takes the most of a layer, as its own activations are still there; and
-    /// in that of the embedding, when all gradients are.
-    fn in_backward(&self) -> Vec<Moment> {
+    /// In the backward pass of each unit: of the head, when its gradients are there; of each layer's MLP, which takes the most
+    /// of a layer, as its own activations are still there, and when all the layer's gradients are; and of the embedding.
+    fn in_backward(&self, units: Units) -> Vec<Moment> {
         let f = self.config.intermediate_size as u64;
         let (w, c) = (width(self.arithmetic), self.config.hidden_size as u64);
-        let of_layer = w * self.parameters_of_a_layer();
+        // Those of a tied embedding come with the loss, and its backward pass is the last.
+        let pending = if self.config.tied_embeddings { w * units.embedding } else { 0 };
+        // What stays is counted as such.
+        let own = |elements: u64| if self.stay() { 0 } else { w * elements };
         // The gradients of the MLP's three, its output and the gradient of that.
         let at_work = self.tokens * 3 * w * f + 2 * self.wide() + self.codes();
         let mut kept = self.layers().map(|layer| self.kept(layer)).sum::<u64>();
-        let mut gradients = self.head() + w * c;
         let mut moments = Vec::new();
+        let mut done = 0;
+        if let Some(head) = units.head {
+            done += 1;
+            moments.push(Moment { done, own: own(head), activations: kept + 2 * self.wide(), loss: 0 });
+        }
         for recompute in self.layers().rev() {
             let again = if recompute == Recompute::Full { self.whole() - self.kept(recompute) } else { 0 };
-            moments.push((gradients + w * c * f, kept + again + at_work, 0));
-            gradients += of_layer;
-            kept -= self.kept(recompute);
+            moments.push(Moment { done, own: pending + w * c * f, activations: kept + again + at_work, loss: 0 });
+            (done, kept) = (done + 1, kept - self.kept(recompute));
+            let own = pending + own(units.layer);
+            moments.push(Moment { done, own, activations: kept + 2 * self.wide(), loss: 0 });
         }
-        // A tied embedding's is added to that of the head.
-        moments.push((gradients + self.head(), 2 * self.wide(), 0));
+        let activations = 2 * self.wide();
+        moments.push(Moment { done, own: pending + self.head(), activations, loss: 0 });
+        moments.push(Moment { done: done + 1, own: own(units.embedding), activations, loss: 0 });
         moments
     }
 
@@ -249,20 +330,6 @@ impl<'a> Load<'a> {
     /// Bytes of the head, V x C.
     fn head(&self) -> u64 {
         width(self.arithmetic) * (self.config.vocab_size * self.config.hidden_size) as u64
-    }
-
-    /// Bytes of the largest gradients that are there at once before they are added to earlier ones: the head's, or those of
-    /// gate and up.
-    fn largest(&self) -> u64 {
-        let pair = 2 * width(self.arithmetic) * (self.config.intermediate_size * self.config.hidden_size) as u64;
-        self.head().max(pair)
-    }
-
-    /// p.
-    fn parameters_of_a_layer(&self) -> u64 {
-        let (v, c) = (self.config.vocab_size as u64, self.config.hidden_size as u64);
-        let beside = if self.config.tied_embeddings { v * c } else { 2 * v * c } + c;
-        (names::total(self.config) - beside) / (self.config.layers as u64).max(1)
     }
 
     /// What each layer recomputes, from the first on.

@@ -4,18 +4,24 @@
 //! before any tensor exists. Free of libtorch.
 //!
 //! [`resolve`](mod@resolve) makes a plan, [`show`](mod@show) prints it, [`memory`] estimates what it takes, [`fit`] chooses what
-//! the recipe leaves open so that it fits.
+//! the recipe leaves open so that it fits. Of several ranks, [`units`] are what they share, [`traffic`] what they send each
+//! other, and [`speed`] how long a step should take on [`gpus`] that need not be here.
 
 mod data;
 mod epochs;
 mod findings;
 pub mod fit;
+pub mod gpus;
 pub mod machine;
 pub mod memory;
 mod model;
+mod ranks;
 pub mod resolve;
 pub mod show;
+pub mod speed;
 mod stages;
+pub mod traffic;
+pub mod units;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,7 +29,8 @@ use std::time::Duration;
 pub use fit::{Fit, Room};
 pub use machine::{Gpu, Machine, Ranks};
 pub use resolve::{PlanError, resolve};
-pub use show::show;
+pub use show::{show, show_expecting};
+pub use speed::Assumed;
 
 use crate::corpus::source::Packing;
 use crate::model::config::{ModelConfig, Recompute};
@@ -76,10 +83,14 @@ pub struct Plan {
 pub struct Notes {
     /// The device by name, with its memory.
     pub device: String,
+    /// The GPU as CUDA calls it; empty for a CPU.
+    pub gpu: String,
     /// By stage and source: the share of rows that the recipe asks for, before `max_epochs` caps.
     pub asked: Vec<Vec<f64>>,
     /// By stage and source: whether `max_epochs` cut the share.
     pub capped: Vec<Vec<bool>>,
+    /// Ranks of one machine.
+    pub node: usize,
     /// Whatever was rounded, cut, assumed or is unusual, a sentence each.
     pub remarks: Vec<String>,
 }
@@ -147,7 +158,7 @@ pub struct SourcePlan {
 pub struct BatchPlan {
     /// Rows a step, over all ranks.
     pub rows: u64,
-    /// Rows computed at once; divides `rows`.
+    /// Rows computed at once; divides those of a rank.
     pub micro_rows: u64,
 }
 
@@ -262,6 +273,18 @@ impl Plan {
     #[must_use]
     pub fn steps(&self) -> u64 {
         self.stages.iter().map(|stage| stage.steps).sum()
+    }
+
+    /// Rows of one optimizer step that each rank computes.
+    #[must_use]
+    pub fn rows_a_rank(&self) -> u64 {
+        self.batch.rows / (self.distributed.world as u64).max(1)
+    }
+
+    /// Micro-batches of one optimizer step that each rank computes.
+    #[must_use]
+    pub fn micro_batches(&self) -> u64 {
+        self.rows_a_rank() / self.batch.micro_rows.max(1)
     }
 
     /// Tokens of one optimizer step, padding included.

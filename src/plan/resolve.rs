@@ -5,14 +5,13 @@ use std::path::{Path, PathBuf};
 use super::findings::Findings;
 use super::machine::FP8;
 use super::{
-    Arithmetic, BatchPlan, CheckpointPlan, Compute, DevicePlan, DistributedPlan, LoggingPlan, Machine, Notes, Plan,
-    Room, ValidationPlan, data, fit, model, stages,
+    Arithmetic, BatchPlan, CheckpointPlan, Compute, DevicePlan, LoggingPlan, Machine, Notes, Plan, Room,
+    ValidationPlan, data, fit, model, ranks, stages,
 };
-use crate::distributed::mesh::Mesh;
 use crate::figures::size;
 use crate::recipe::problem::Problems;
 use crate::recipe::quantity::Rows;
-use crate::recipe::sections::{ActivationCheckpointing, DeviceKind, Distributed, Mode, Precision};
+use crate::recipe::sections::{ActivationCheckpointing, DeviceKind, Precision};
 use crate::recipe::{Loaded, Recipe};
 
 /// Everything that stands against a plan.
@@ -30,6 +29,7 @@ pub fn resolve(loaded: &Loaded, machine: &Machine) -> Result<Plan, PlanError> {
     let model = model::model(recipe, &mut findings);
     let vocabulary = model::vocabulary(recipe, model.as_ref(), &mut findings);
     let batch = batch(recipe);
+    let distributed = ranks::distributed(recipe, machine, device, batch, &mut findings);
     let data = data::data(recipe, model.as_ref(), vocabulary.as_ref(), &mut findings);
     let staged = stages::stages(recipe, batch, data.as_ref(), &mut findings);
     let (Some(data), Some(staged), Some(model), Some(vocabulary)) = (data, staged, model, vocabulary) else {
@@ -42,6 +42,7 @@ pub fn resolve(loaded: &Loaded, machine: &Machine) -> Result<Plan, PlanError> {
         Compute::Cuda(at) => machine.cuda.get(at).map_or((String::new(), 0), |gpu| (gpu.name.clone(), gpu.memory)),
         Compute::Cpu => (format!("CPU, {} cores", machine.cores), machine.memory),
     };
+    let gpu = if device.compute == Compute::Cpu { String::new() } else { name.clone() };
     let name = if memory > 0 { format!("{name}, {}", size(memory)) } else { name };
     let mut resolved = recipe.clone();
     resolved.run.output = Some(output.clone());
@@ -68,10 +69,17 @@ pub fn resolve(loaded: &Loaded, machine: &Machine) -> Result<Plan, PlanError> {
         },
         logging: LoggingPlan { every: recipe.logging.every, tensorboard: recipe.logging.tensorboard },
         device,
-        distributed: distributed(recipe, machine, &mut findings),
-        room: room(recipe, device.compute, memory),
+        distributed,
+        room: room(recipe, device.compute, memory, machine.ranks.local_world),
         resolved,
-        notes: Notes { device: name, asked: staged.asked, capped: staged.capped, remarks: Vec::new() },
+        notes: Notes {
+            device: name,
+            gpu,
+            asked: staged.asked,
+            capped: staged.capped,
+            node: machine.node(),
+            remarks: Vec::new(),
+        },
     };
     let mut plan = fit::settle(plan, &mut findings);
     plan.notes.remarks = findings.remarks;
@@ -79,9 +87,9 @@ pub fn resolve(loaded: &Loaded, machine: &Machine) -> Result<Plan, PlanError> {
 }
 
 /// What the recipe leaves open. On a CPU half of the machine's memory is left to the system, other programs and the corpora,
-/// which are mapped into it.
-fn room(recipe: &Recipe, compute: Compute, there: u64) -> Room {
-    let there = if compute == Compute::Cpu { there / 2 } else { there };
+/// which are mapped into it; its ranks share the other half.
+fn room(recipe: &Recipe, compute: Compute, there: u64, ranks: usize) -> Room {
+    let there = if compute == Compute::Cpu { there / 2 / (ranks as u64).max(1) } else { there };
     Room {
         rows: recipe.batch.micro_sequences == Rows::Auto,
         layers: recipe.model.activation_checkpointing == ActivationCheckpointing::Auto,
@@ -115,20 +123,9 @@ fn device(recipe: &Recipe, machine: &Machine, findings: &mut Findings) -> Device
                        use bf16 or fp8, or leave it out";
         findings.complain("device.cuda_graphs", message);
     }
-    DevicePlan { compute, arithmetic, graphs, threads: recipe.device.threads.map(|threads| threads as usize) }
-}
-
-fn distributed(recipe: &Recipe, machine: &Machine, findings: &mut Findings) -> DistributedPlan {
-    let world = machine.ranks.world;
-    if world == 1 {
-        return DistributedPlan::ALONE;
-    }
-    let Distributed { mode, shard_ranks, reduce } = recipe.distributed;
-    let shard = if mode == Mode::Ddp { 1 } else { shard_ranks.map_or(world, |ranks| ranks as usize) };
-    if Mesh::new(world, shard).is_none() {
-        findings.complain("distributed.shard_ranks", format!("is {shard}, of which {world} ranks are no multiple"));
-    }
-    DistributedPlan { world, shard, fully: mode == Mode::Fsdp, reduce, ..DistributedPlan::ALONE }
+    let shared = (machine.ranks.local_world > 1).then(|| (machine.cores / machine.ranks.local_world).max(1));
+    let threads = recipe.device.threads.map(|threads| threads as usize).or(shared);
+    DevicePlan { compute, arithmetic, graphs, threads }
 }
 
 /// What FP8 takes.

@@ -3,13 +3,16 @@
 use std::fmt::Write as _;
 
 use super::memory::{checkpoint, estimate};
-use super::{Arithmetic, DataPlan, Plan, Room, StagePlan, Weights, fit};
+use super::speed::Speed;
+use super::traffic::Traffic;
+use super::{Arithmetic, Assumed, DataPlan, DistributedPlan, Plan, Room, StagePlan, Weights, fit};
 use crate::corpus::source::Packing;
 use crate::figures::{size, thousands};
 use crate::hf::names;
 use crate::model::config::{Family, ModelConfig};
 use crate::optim::schedule::{Decay, Settings, Shape};
 use crate::recipe::quantity::Interval;
+use crate::recipe::sections::{Mode, Reduction};
 
 /// Columns between a line's name and what it says.
 const NAMES: usize = 14;
@@ -17,17 +20,35 @@ const NAMES: usize = 14;
 /// The plan as text, many lines.
 #[must_use]
 pub fn show(plan: &Plan) -> String {
+    page(plan, None)
+}
+
+/// The same with the time that it should take on machines of which so much is assumed.
+#[must_use]
+pub fn show_expecting(plan: &Plan, assumed: &Assumed) -> String {
+    page(plan, Some(assumed))
+}
+
+fn page(plan: &Plan, assumed: Option<&Assumed>) -> String {
     let mut page = Page::default();
     page.line("run", &format!("{}, seed {}", plan.name, plan.seed));
     page.line("output", &plan.output.display().to_string());
     page.gap();
     model(&mut page, plan);
     page.gap();
+    if plan.distributed.world > 1 {
+        ranks(&mut page, plan);
+        page.gap();
+    }
     memory(&mut page, plan);
     page.gap();
     data(&mut page, &plan.data);
     page.gap();
     batch(&mut page, plan);
+    if let Some(assumed) = assumed {
+        page.gap();
+        expected(&mut page, plan, assumed);
+    }
     let mut given = vec![0.0; plan.data.sources.len()];
     let mut first = 0;
     for (at, stage) in plan.stages.iter().enumerate() {
@@ -96,14 +117,116 @@ fn model(page: &mut Page, plan: &Plan) {
     page.line("precision", arithmetic);
 }
 
+/// Who holds what of several ranks, and what they send each other.
+fn ranks(page: &mut Page, plan: &Plan) {
+    let DistributedPlan { world, shard, fully, reduce, timeout } = plan.distributed;
+    let ranks = thousands(world as u64);
+    let node = plan.notes.node.max(1);
+    let places = match world.div_ceil(node) {
+        1 => "in one machine".to_owned(),
+        nodes => format!("in {} of {node}", count(nodes as u64, "machine")),
+    };
+    let (mode, what) = match (shard, fully) {
+        (1, _) => ("ddp", "each holds weights, gradients and optimizer whole"),
+        (_, false) => ("zero1", "the optimizer is sharded"),
+        (_, true) => ("fsdp", "weights, gradients and optimizer are sharded"),
+    };
+    let chosen = if plan.resolved.distributed.mode == Mode::Auto { ", chosen" } else { "" };
+    let over = match world / shard.max(1) {
+        _ if shard == 1 => String::new(),
+        1 => format!(" over all {ranks}"),
+        copies => format!(" over {shard}, in {} copies", thousands(copies as u64)),
+    };
+    page.line("ranks", &format!("{ranks} {places}"));
+    page.line("mode", &format!("{mode}{chosen}: {what}{over}"));
+    page.line("", &format!("a rank waits {} for the others", time(timeout.as_secs())));
+    let traffic = Traffic::of(plan);
+    let sums = match reduce {
+        Reduction::Fp32 => "fp32",
+        Reduction::Bf16 => "bf16",
+    };
+    let weights = if plan.device.arithmetic == Arithmetic::Fp32 { "fp32" } else { "bf16" };
+    let times = if fully { plan.micro_batches() } else { 1 };
+    let copies = world / shard.max(1);
+    let mut table = Table::new(&["communication", "sent a step", "times", "of"]);
+    for (what, bytes, times, of) in [
+        (
+            "all-gather",
+            traffic.all_gather,
+            times * if fully { 2 } else { 1 },
+            format!("weights in {weights}, {shard} ranks"),
+        ),
+        ("reduce-scatter", traffic.reduce_scatter, times, format!("gradients in {sums}, {shard} ranks")),
+        ("all-reduce", traffic.all_reduce, 1, format!("gradients in {sums}, {} copies", thousands(copies as u64))),
+    ] {
+        if bytes > 0 {
+            table.row(vec![what.to_owned(), size(bytes), thousands(times), of]);
+        }
+    }
+    table.row(vec!["in all".to_owned(), size(traffic.total())]);
+    page.gap();
+    page.table(&table.left_last());
+}
+
+/// How long it should take.
+fn expected(page: &mut Page, plan: &Plan, assumed: &Assumed) {
+    let speed = Speed::of(plan, assumed);
+    let step = speed.step();
+    let tokens = plan.tokens_a_step() as f64 / step;
+    let world = plan.distributed.world;
+    page.line("expected", &format!("{} a step", seconds(step)));
+    if world > 1 {
+        let Speed { compute, hidden, exposed } = speed;
+        let [compute, hidden, exposed] = [compute, hidden, exposed].map(seconds);
+        page.line("", &format!("{compute} computing, {exposed} waiting for others, {hidden} of communication hidden"));
+    }
+    let each = (tokens / world as f64).round() as u64;
+    let each = if world > 1 { format!(", {} a GPU", thousands(each)) } else { String::new() };
+    page.line("", &format!("{} tokens a second{each}", thousands(tokens.round() as u64)));
+    let all = plan.steps() as f64 * step;
+    let hours = thousands((all / 3600.0 * world as f64).round() as u64);
+    let hours = if world > 1 { format!(", {hours} hours of a GPU") } else { String::new() };
+    page.line("", &format!("{} for all {}{hours}", long(all), count(plan.steps(), "step")));
+    let Assumed { peak, mfu, node_gpus, node_link, network } = *assumed;
+    page.line("", &format!("reckoned with an MFU of {mfu}, {:.0} TFLOP/s a GPU at most", peak / 1e12));
+    if world > 1 {
+        let inside = format!("{} GB/s between GPUs of a machine", node_link / 1e9);
+        let beyond = format!(", {} GB/s a GPU between machines", network / 1e9);
+        page.line("", &format!("{inside}{}", if world > node_gpus { beyond.as_str() } else { "" }));
+    }
+}
+
+/// Seconds to three digits.
+fn seconds(seconds: f64) -> String {
+    match seconds {
+        _ if seconds < 0.9995 => format!("{:.0} ms", seconds * 1e3),
+        _ if seconds < 9.995 => format!("{seconds:.2} s"),
+        _ if seconds < 99.95 => format!("{seconds:.1} s"),
+        _ => format!("{} s", thousands(seconds.round() as u64)),
+    }
+}
+
+/// A long time in the unit that suits it.
+fn long(seconds: f64) -> String {
+    match seconds {
+        _ if seconds < 120.0 => format!("{seconds:.0} seconds"),
+        _ if seconds < 7200.0 => format!("{:.0} minutes", seconds / 60.0),
+        _ if seconds < 172_800.0 => format!("{:.1} hours", seconds / 3600.0),
+        _ => format!("{:.1} days", seconds / 86_400.0),
+    }
+}
+
 fn memory(page: &mut Page, plan: &Plan) {
     let memory = estimate(plan);
     let activations = format!("activations, {}", fit::words(&plan.model.recompute));
-    let mut table = Table::new(&["memory", "at most"]);
+    let DistributedPlan { world, shard, fully, .. } = plan.distributed;
+    let part = |sharded: bool| if sharded && shard > 1 { format!(", 1/{shard}") } else { String::new() };
+    let mut table = Table::new(&[if world > 1 { "memory of a rank" } else { "memory" }, "at most"]);
     for (what, bytes) in [
-        ("weights", memory.weights),
-        ("fp32 master weights", memory.masters),
-        ("AdamW's two moments", memory.moments),
+        (format!("weights{}", part(fully)).as_str(), memory.weights),
+        ("weights gathered at a time", memory.gathered),
+        (format!("fp32 master weights{}", part(true)).as_str(), memory.masters),
+        (format!("AdamW's two moments{}", part(true)).as_str(), memory.moments),
         ("gradients", memory.gradients),
         (activations.as_str(), memory.activations),
         ("loss, chunk by chunk", memory.loss),
@@ -165,13 +288,18 @@ fn batch(page: &mut Page, plan: &Plan) {
     let length = plan.data.sequence_length as u64;
     let tokens = thousands(plan.tokens_a_step());
     page.line("batch", &format!("{} rows x {} tokens = {tokens} tokens a step", thousands(rows), thousands(length)));
-    let times = match rows / micro.max(1) {
+    let times = match plan.micro_batches() {
         1 => "computed at once".to_owned(),
         times => {
             format!("computed {} at a time, gradients accumulated over {}", count(micro, "row"), thousands(times))
         }
     };
-    page.line("", &times);
+    let each = if plan.distributed.world > 1 {
+        format!("{} a rank, ", count(plan.rows_a_rank(), "row"))
+    } else {
+        String::new()
+    };
+    page.line("", &format!("{each}{times}"));
     let steps = plan.steps();
     let all = thousands(steps.saturating_mul(plan.tokens_a_step()));
     let stages = count(plan.stages.len() as u64, "stage");

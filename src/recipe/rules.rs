@@ -4,7 +4,7 @@ use hephaestus_core::settings::or;
 
 use super::problem::{Positions, Problem, nearest};
 use super::quantity::{Count, Rows};
-use super::sections::{Recipe, Schedule, ScheduleKind, Stage, Start};
+use super::sections::{Mode, Recipe, Schedule, ScheduleKind, Stage, Start};
 
 /// Every rule that is broken.
 pub(super) fn broken(recipe: &Recipe, positions: &Positions) -> Vec<Problem> {
@@ -13,6 +13,7 @@ pub(super) fn broken(recipe: &Recipe, positions: &Positions) -> Vec<Problem> {
     rules.data();
     rules.batch();
     rules.device();
+    rules.distributed();
     rules.stages();
     rules.problems
 }
@@ -54,6 +55,13 @@ impl Rules<'_> {
                 "device.memory",
                 "is 0: give the bytes that the run may take, such as 70GiB, or leave it out",
             );
+        }
+    }
+
+    fn distributed(&mut self) {
+        if self.recipe.distributed.mode == Mode::Ddp && self.recipe.distributed.shard_ranks.is_some() {
+            let message = "has no part in mode ddp, which shards nothing: remove it, or use zero1 or fsdp";
+            self.complain("distributed.shard_ranks", message);
         }
     }
 

@@ -4,12 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use hephaestus_core::corpus::source::Packing;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::quantity::{Bytes, Count, Interval, Part, Rows, Share};
+use super::quantity::{Bytes, Count, Interval, Part, Rows, Share, Time};
 
 /// A training run: what is trained, on what, how, and where to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -145,8 +146,8 @@ pub struct Batch {
     /// Rows a step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequences: Option<Count>,
-    /// Rows computed at once, a divisor of the rows of a step; gradients accumulate over the others. It changes speed, memory
-    /// and rounding.
+    /// Rows computed at once, a divisor of the rows of a step (of several ranks, of those of each); gradients accumulate over
+    /// the others. It changes speed, memory and rounding.
     #[serde(default)]
     pub micro_sequences: Rows,
 }
@@ -332,14 +333,14 @@ pub struct Device {
     pub kind: DeviceKind,
     /// Arithmetic of forward and backward; master weights are fp32 in all.
     pub precision: Precision,
-    /// Record micro-batches as CUDA graphs, for small models, whose time goes into launching. Not with fp32; no effect on the
-    /// CPU.
+    /// Record micro-batches as CUDA graphs, for small models, whose time goes into launching. Not with fp32 or fsdp; no
+    /// effect on the CPU.
     pub cuda_graphs: bool,
     /// Memory that a run may take on the device, of which a reserve stays free; all that a GPU has, or half of what a machine
-    /// has for its CPU, where it is not given.
+    /// has for its CPU, shared out among its ranks, where it is not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Bytes>,
-    /// CPU threads; one a core where it is not given.
+    /// CPU threads; one a core where it is not given, shared out among the ranks of a machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 4096))]
     pub threads: Option<u32>,
@@ -354,23 +355,25 @@ pub enum DeviceKind {
     Auto,
     /// The CPU.
     Cpu,
-    /// The first CUDA device.
+    /// A CUDA device: the first, or of several ranks on a machine one each.
     Cuda,
 }
 
 /// How several ranks share the work. One process alone pays it no heed.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Distributed {
     /// What each rank holds whole.
     pub mode: Mode,
     /// Ranks that hold one copy together of what is sharded, such as those of a node; the others replicate it (hybrid
-    /// sharding). All ranks where it is not given.
+    /// sharding). A divisor of their number; all ranks where it is not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub shard_ranks: Option<u32>,
     /// What gradients are summed in over ranks.
     pub reduce: Reduction,
+    /// How long a rank waits for the others before it gives up: at the start, and in each collective.
+    pub timeout: Time,
 }
 
 /// What each rank holds whole, and what it shares with others.
@@ -446,6 +449,12 @@ impl Default for Validation {
 impl Default for Logging {
     fn default() -> Self {
         Self { every: 10, tensorboard: true }
+    }
+}
+
+impl Default for Distributed {
+    fn default() -> Self {
+        Self { mode: Mode::Auto, shard_ranks: None, reduce: Reduction::Fp32, timeout: Time(Duration::from_mins(10)) }
     }
 }
 

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde_json::{Map, Number, Value as Json};
 
 use super::problem::{Place, Positions, Problem, nearest};
-use super::quantity::{Bytes, Count, Interval, Part, Rows, Share};
+use super::quantity::{Bytes, Count, Interval, Part, Rows, Share, Time};
 use super::tree::{Node, Value};
 
 /// Checks `root` against `schema` and notes where each key stands. What it returns holds all that was sound; with no problem
@@ -202,6 +202,7 @@ fn quantity(name: &str, node: &Node) -> Option<Result<String, String>> {
         "Share" => read::<Share>,
         "Part" => read::<Part>,
         "Interval" => read::<Interval>,
+        "Time" => read::<Time>,
         "Rows" => read::<Rows>,
         "Bytes" => read::<Bytes>,
         _ => return None,

@@ -46,6 +46,10 @@ pub enum Interval {
     Time(Duration),
 }
 
+/// A time: `90s`, `10m` or `2h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(pub Duration);
+
 impl FromStr for Count {
     type Err = String;
 
@@ -165,20 +169,39 @@ impl FromStr for Interval {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("`{text}` is not an interval: write steps (500) or a time (90s, 30m, 2h)");
         let text = text.trim_end_matches(" steps");
-        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-        let number: u64 = digits.replace('_', "").parse().map_err(|_| wrong())?;
-        let seconds = match &text[digits.len()..] {
-            "" => return if number == 0 { Err(wrong()) } else { Ok(Self::Steps(number)) },
-            "s" => 1,
-            "m" | "min" => 60,
-            "h" => 3600,
-            _ => return Err(wrong()),
-        };
-        match number.checked_mul(seconds) {
-            Some(seconds) if seconds > 0 => Ok(Self::Time(Duration::from_secs(seconds))),
-            _ => Err(wrong()),
+        match measure(text).ok_or_else(wrong)? {
+            (number, None) => Ok(Self::Steps(number)),
+            (number, Some(seconds)) => time(number, seconds).map(Self::Time).ok_or_else(wrong),
         }
     }
+}
+
+impl FromStr for Time {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = measure(text).and_then(|(number, seconds)| time(number, seconds?));
+        found.map(Self).ok_or_else(|| format!("`{text}` is not a time: write a number with its unit (90s, 10m, 2h)"))
+    }
+}
+
+/// A whole number above 0, and the seconds of the unit after it where there is one.
+fn measure(text: &str) -> Option<(u64, Option<u64>)> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.replace('_', "").parse().ok().filter(|number| *number > 0)?;
+    let seconds = match &text[digits.len()..] {
+        "" => None,
+        "s" => Some(1),
+        "m" | "min" => Some(60),
+        "h" => Some(3600),
+        _ => return None,
+    };
+    Some((number, seconds))
+}
+
+/// So many units of so many seconds.
+fn time(number: u64, seconds: u64) -> Option<Duration> {
+    number.checked_mul(seconds).map(Duration::from_secs)
 }
 
 impl fmt::Display for Count {
@@ -233,6 +256,17 @@ impl fmt::Display for Interval {
         match self {
             Self::Steps(steps) => write!(f, "{steps}"),
             Self::Time(time) => write!(f, "{}s", time.as_secs()),
+        }
+    }
+}
+
+impl fmt::Display for Time {
+    /// The largest unit that leaves a whole number.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_secs() {
+            seconds if seconds.is_multiple_of(3600) => write!(f, "{}h", seconds / 3600),
+            seconds if seconds.is_multiple_of(60) => write!(f, "{}m", seconds / 60),
+            seconds => write!(f, "{seconds}s"),
         }
     }
 }

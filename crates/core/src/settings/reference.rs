@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::Settings;
 use super::check::{choices, describe, exclusive, expected, or, resolve};
 
-const QUANTITIES: [&str; 6] = ["Count", "Share", "Part", "Interval", "Rows", "Bytes"];
+const QUANTITIES: [&str; 7] = ["Count", "Share", "Part", "Interval", "Time", "Rows", "Bytes"];
 
 /// The reference of every key, as Markdown, after an `opening` that ends with the head of a table of quantities.
 #[must_use]

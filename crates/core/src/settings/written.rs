@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::quantity::{Bytes, Count, Interval, Part, Rows, Share};
+use super::quantity::{Bytes, Count, Interval, Part, Rows, Share, Time};
 
 /// Reads whatever scalar stands there as text.
 struct Scalar<T>(std::marker::PhantomData<T>);
@@ -72,5 +72,6 @@ written!(Count, "A count: 512, 8k, 4M, 80B or 1.5T; multiples are decimal.");
 written!(Share, "A share of a whole: a number from 0 to 1, or a percentage such as 1%.");
 written!(Part, "A part of a stage: steps (200), tokens (50M tokens) or a share of the stage (1%).");
 written!(Interval, "How often: optimizer steps (500), or a time (90s, 30m, 2h).");
+written!(Time, "A time: 90s, 10m or 2h.");
 written!(Rows, "Rows at once: a whole number, or auto for as many as fit into memory.");
 written!(Bytes, "Bytes of memory: 70GiB, 80GB or 1.5TiB; a whole number is bytes.");
