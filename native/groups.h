@@ -14,12 +14,14 @@ extern "C" {
 struct hephaestus_store;
 const char *hephaestus_store_open(const char *host, uint16_t port, bool serves, int64_t timeout_ms,
                                   hephaestus_store **store);
+const char *hephaestus_store_share(hephaestus_store *store, hephaestus_store **shared);
 void hephaestus_store_drop(hephaestus_store *store);
 const char *hephaestus_store_set(hephaestus_store *store, const char *key, const char *value);
 const char *hephaestus_store_get(hephaestus_store *store, const char *key, int64_t timeout_ms,
                                  void (*see)(void *to, const char *value, size_t length), void *to);
 const char *hephaestus_store_has(hephaestus_store *store, const char *key, bool *has);
 const char *hephaestus_store_delete(hephaestus_store *store, const char *key);
+const char *hephaestus_store_add(hephaestus_store *store, const char *key, int64_t number, int64_t *sum);
 
 struct hephaestus_group;
 struct hephaestus_work;

@@ -2,19 +2,32 @@
 #include "store.h"
 #include "guarded.h"
 
+#include <c10/util/Logging.h>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
 #include <chrono>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <vector>
 
 using std::chrono::milliseconds;
 
+namespace {
+
+// Where a peer is gone, c10d throws, and besides logs a warning with a stack: the error is told by who catches it.
+void warn_of_nothing() {
+  constexpr int ERRORS = 2;
+  if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr && FLAGS_caffe2_log_level < ERRORS) FLAGS_caffe2_log_level = ERRORS;
+}
+
+} // namespace
+
 // Does not wait for the others; `timeout_ms` is how long it takes at most to reach the server, and for any key to appear.
 const char *hephaestus_store_open(const char *host, uint16_t port, bool serves, int64_t timeout_ms,
                                   hephaestus_store **store) {
   return guarded([&] {
+    warn_of_nothing();
     c10d::TCPStoreOptions options;
     options.port = port;
     options.isServer = serves;
@@ -24,6 +37,11 @@ const char *hephaestus_store_open(const char *host, uint16_t port, bool serves, 
     made->store = c10::make_intrusive<c10d::TCPStore>(host, options);
     *store = made.release();
   });
+}
+
+// The same store once more, which is served for as long as one of them is kept.
+const char *hephaestus_store_share(hephaestus_store *store, hephaestus_store **shared) {
+  return guarded([&] { *shared = std::make_unique<hephaestus_store>(*store).release(); });
 }
 
 void hephaestus_store_drop(hephaestus_store *store) { delete store; }
@@ -48,4 +66,9 @@ const char *hephaestus_store_has(hephaestus_store *store, const char *key, bool 
 
 const char *hephaestus_store_delete(hephaestus_store *store, const char *key) {
   return guarded([&] { store->store->deleteKey(key); });
+}
+
+// Adds to the number that a key holds, none being 0, and shows the sum: no two who add at once see the same.
+const char *hephaestus_store_add(hephaestus_store *store, const char *key, int64_t number, int64_t *sum) {
+  return guarded([&] { *sum = store->store->add(key, number); });
 }

@@ -3,13 +3,21 @@
 //! [`rendezvous`] is what a launcher says about them, [`slurm`] what Slurm's own notations mean, [`join`] how they find each
 //! other, [`mesh`] which of them shard and which replicate, [`flat`] many tensors as one, [`sharding`] what ranks share of a
 //! model. A [`World`] is what comes of it: every process, and the groups made of them.
+//!
+//! [`agree`] is what they agree on once a step, [`watch`] how one that fails takes all down, [`end`] how they end then,
+//! `beat` what ranks say of themselves meanwhile, `report` what is said of it.
 
+pub mod agree;
+mod beat;
+pub mod end;
 pub mod flat;
 pub mod join;
 pub mod mesh;
 pub mod rendezvous;
 pub mod sharding;
+mod report;
 pub mod slurm;
+pub mod watch;
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};

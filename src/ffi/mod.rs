@@ -2,7 +2,8 @@
 //!
 //! `machine` says what the program runs on, `memory` what tensors take there, `functions` are parts of a model,
 //! differentiable, `lists` go over every parameter at once, `streams` copies and repeats on a GPU, `groups` what several
-//! processes do together, `membership` which they are and `store` how they meet, `profile` records what they do.
+//! processes do together, `membership` which they are and `store` how they meet, `process` how one ends at once, `profile`
+//! records what they do.
 
 mod functions;
 mod groups;
@@ -10,6 +11,7 @@ mod lists;
 mod machine;
 mod membership;
 mod memory;
+mod process;
 mod profile;
 mod store;
 mod streams;
@@ -25,6 +27,7 @@ pub use lists::*;
 pub use machine::*;
 pub use membership::*;
 pub use memory::*;
+pub use process::*;
 pub use profile::*;
 pub use store::*;
 pub use streams::*;

@@ -25,6 +25,7 @@ unsafe extern "C" {
         timeout_ms: i64,
         store: *mut *mut RawStore,
     ) -> *const c_char;
+    fn hephaestus_store_share(store: *mut RawStore, shared: *mut *mut RawStore) -> *const c_char;
     fn hephaestus_store_drop(store: *mut RawStore);
     fn hephaestus_store_set(store: *mut RawStore, key: *const c_char, value: *const c_char) -> *const c_char;
     fn hephaestus_store_get(
@@ -36,9 +37,12 @@ unsafe extern "C" {
     ) -> *const c_char;
     fn hephaestus_store_has(store: *mut RawStore, key: *const c_char, has: *mut bool) -> *const c_char;
     fn hephaestus_store_delete(store: *mut RawStore, key: *const c_char) -> *const c_char;
+    fn hephaestus_store_add(store: *mut RawStore, key: *const c_char, number: i64, sum: *mut i64) -> *const c_char;
 }
 
 /// A store over TCP, as c10d has it. It is gone for all when the process that serves it ends.
+///
+/// One connection: who waits in [`get`](Self::get) keeps all others who use the same from it.
 #[derive(Debug)]
 pub struct Store(*mut RawStore);
 
@@ -63,6 +67,20 @@ impl Store {
             checked(hephaestus_store_open(host.as_ptr(), port, serves, milliseconds(timeout), &raw mut store))?;
         }
         Ok(Self(store))
+    }
+
+    /// The same store and connection once more: where this process keeps the store, it does so until the last is dropped.
+    ///
+    /// # Errors
+    /// Memory that is spent.
+    pub fn share(&self) -> Result<Self, TchError> {
+        let mut shared = ptr::null_mut();
+        // SAFETY: the store lives through the call, which writes another where it returns no error.
+        #[expect(unsafe_code, reason = "calls into native/store.cpp")]
+        unsafe {
+            checked(hephaestus_store_share(self.0, &raw mut shared))?;
+        }
+        Ok(Self(shared))
     }
 
     /// Writes a value for all to see.
@@ -120,6 +138,21 @@ impl Store {
         unsafe {
             checked(hephaestus_store_delete(self.0, key.as_ptr()))
         }
+    }
+
+    /// Adds `number` to that of a key, none being 0, and returns the sum: of those who add 1, one alone sees 1.
+    ///
+    /// # Errors
+    /// A store that is gone, or a key that holds no number.
+    pub fn add(&self, key: &str, number: i64) -> Result<i64, TchError> {
+        let key = text(key)?;
+        let mut sum = 0;
+        // SAFETY: store and key live through the call, which writes a number.
+        #[expect(unsafe_code, reason = "calls into native/store.cpp")]
+        unsafe {
+            checked(hephaestus_store_add(self.0, key.as_ptr(), number, &raw mut sum))?;
+        }
+        Ok(sum)
     }
 
     pub(super) fn as_ptr(&self) -> *mut RawStore {

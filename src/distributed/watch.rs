@@ -1,0 +1,366 @@
+//! That a rank which fails takes all down, promptly and with one report.
+//!
+//! Each rank has a thread that says about once a second where the rank is, and looks whether another has failed; then it ends
+//! the process, whatever the main thread waits for. It has a connection of its own to the store, as the main thread's may be
+//! waiting in it. A store that is cut off does not refuse but keeps silent, so a second thread watches the first.
+//!
+//! The first rank to fail is the one that reports. One whose collective failed waits before it does so, for three beats: if
+//! another failed for a reason of its own, that one reports within this time. [`end`](super::end) is what happens then.
+//!
+//! It costs a rank two requests a second, one that writes its beat and one that looks for one key; what others say of
+//! themselves is read only where something has failed, and by rank 0 four times in [`Settings::silence`].
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::error::Error;
+use std::panic;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use tch::TchError;
+
+use super::World;
+use super::beat::{Beat, Place, host};
+use super::rendezvous::Launch;
+use super::report::{self, Seen};
+use crate::ffi::{CollectiveError, Store};
+
+/// How often and how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Between two beats of a rank. Three of them is how long a rank is silent before it is said to be.
+    pub beat: Duration,
+    /// How long a rank, or the store, may be silent while nothing has failed.
+    pub silence: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { beat: Duration::from_secs(1), silence: Duration::from_secs(60) }
+    }
+}
+
+/// Watches over this rank and the others from [`begin`](Self::begin) to [`leave`](Self::leave). The watch outlives all that
+/// may fail: it also keeps the store alive where this process keeps it, so that others can still be told.
+#[derive(Debug)]
+pub struct Watch {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Watch {
+    /// Begins to watch, as all ranks do.
+    ///
+    /// # Errors
+    /// A store that cannot be reached once more.
+    pub fn begin(world: &World, settings: Settings) -> Result<Self, TchError> {
+        let launch = world.launch().clone();
+        let store = Store::open(&launch.host, launch.port, false, world.timeout)?;
+        let (host, pid) = (host(), std::process::id());
+        let keeper = world.key("watch/keeper");
+        if launch.rank == 0 {
+            let own = format!("rank 0 ({host}, process {pid})");
+            store.set(&keeper, if launch.serves { &own } else { "torchrun" })?;
+        }
+        let keeper = store.get(&keeper, world.timeout)?;
+        let shared = Arc::new(Shared {
+            launch,
+            settings,
+            keeper,
+            host,
+            pid,
+            keys: world.key("watch"),
+            store,
+            _kept: world.store().share()?,
+            count: AtomicU64::new(0),
+            place: Mutex::new(Place::now(0, "starting")),
+            failing: AtomicBool::new(false),
+            told: AtomicBool::new(false),
+            ended: Mutex::new(false),
+            unsaid: Mutex::new(None),
+            gone: AtomicBool::new(false),
+            answered: Mutex::new(Instant::now()),
+            over: AtomicBool::new(false),
+            beaten: AtomicBool::new(false),
+            pause: (Mutex::new(()), Condvar::new()),
+        });
+        shared.beat()?;
+        let beats = thread("beats", &shared, Shared::beats);
+        let guard = thread("guard", &shared, Shared::guard);
+        let threads = [beats, guard].into_iter().collect::<Result<_, _>>();
+        let threads = threads.map_err(|error| TchError::Torch(format!("a thread of the watch: {error}")))?;
+        Ok(Self { shared, threads })
+    }
+
+    /// Says where this rank is: the step, and what it does there, in a word or two such as "validating".
+    pub fn at(&self, step: u64, doing: &'static str) {
+        *locked(&self.shared.place) = Place::now(step, doing);
+    }
+
+    /// Ends the job for `error`, and this process with exit code [`FAILED`](super::end::FAILED), with a report on stderr if no other rank has
+    /// failed before.
+    pub fn failed(&self, error: &(dyn Error + 'static)) -> ! {
+        let text = report::chain(error);
+        if report::is_consequence(error) { self.shared.consequence(&text) } else { self.shared.cause(&text) }
+    }
+
+    /// Makes every panic of this process from now on, of whatever thread, end the job as an error does. Whoever
+    /// catches some panics has to keep them from this hook by one of its own.
+    pub fn on_panic(&self) {
+        let shared = Arc::downgrade(&self.shared);
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let Some(shared) = shared.upgrade().filter(|shared| !shared.over.load(Ordering::Relaxed)) else {
+                return before(info);
+            };
+            let payload = info.payload();
+            let said = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            let said = said.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
+            let place = info.location().map_or(String::new(), |place| format!(" at {place}"));
+            let stack = Backtrace::capture();
+            let stack = if stack.status() == BacktraceStatus::Captured { format!("\n{stack}") } else { String::new() };
+            shared.cause(&format!("panicked{place}: {said}{stack}"));
+        }));
+    }
+
+    /// Waits until all ranks are here, and no longer watches: what follows is [`World::close`].
+    ///
+    /// # Errors
+    /// Others that do not come; the watch goes on then, to be told of it.
+    pub fn leave(&mut self, world: &World) -> Result<(), CollectiveError> {
+        world.all().barrier()?.wait()?;
+        self.shared.finish();
+        for thread in self.threads.drain(..) {
+            // It has not panicked, and if it had, nothing would be left to do.
+            let _ = thread.join();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // Its threads may be waiting for a store that is cut off.
+        self.shared.finish();
+    }
+}
+
+fn thread(name: &str, shared: &Arc<Shared>, body: fn(&Shared)) -> std::io::Result<JoinHandle<()>> {
+    let shared = Arc::clone(shared);
+    thread::Builder::new().name(name.to_owned()).spawn(move || body(&shared))
+}
+
+/// What the threads of a watch share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) launch: Launch,
+    pub(super) settings: Settings,
+    /// Who keeps the store.
+    pub(super) keeper: String,
+    pub(super) host: String,
+    pid: u32,
+    /// What keys begin with.
+    keys: String,
+    /// Another connection than the world's.
+    store: Store,
+    /// The world's, so that it lives as long as there is something to be told.
+    _kept: Store,
+    count: AtomicU64,
+    pub(super) place: Mutex<Place>,
+    /// Whether a collective has failed here.
+    failing: AtomicBool,
+    /// Whether this rank has said why the job ends.
+    pub(super) told: AtomicBool,
+    /// Whether a thread is about to end this process. Held while it is found out which one does.
+    pub(super) ended: Mutex<bool>,
+    /// A report that is still to be told to the store, and is printed if the store is gone.
+    pub(super) unsaid: Mutex<Option<String>>,
+    /// Whether a thread is about to end this process as the store is gone.
+    pub(super) gone: AtomicBool,
+    /// When the store last answered.
+    answered: Mutex<Instant>,
+    /// Whether the watch has ended.
+    over: AtomicBool,
+    /// Whether the thread that beats has ended.
+    beaten: AtomicBool,
+    pause: (Mutex<()>, Condvar),
+}
+
+impl Shared {
+    /// How long a rank is silent before it is said to be, and how long one whose collective failed waits for others.
+    pub(super) fn patience(&self) -> Duration {
+        self.settings.beat * 3
+    }
+
+    pub(super) fn key(&self, name: &str) -> String {
+        format!("{}/{name}", self.keys)
+    }
+
+    fn beat_key(&self, rank: usize) -> String {
+        self.key(&format!("beat/{rank}"))
+    }
+
+    /// Something that the store does, which takes note that it answers. An error means that it is gone.
+    pub(super) fn ask<T>(&self, request: impl FnOnce(&Store) -> Result<T, TchError>) -> Result<T, TchError> {
+        let answer = request(&self.store)?;
+        *locked(&self.answered) = Instant::now();
+        Ok(answer)
+    }
+
+    /// What this rank says of itself now.
+    fn state(&self) -> Beat {
+        let place = *locked(&self.place);
+        Beat {
+            count: self.count.fetch_add(1, Ordering::Relaxed),
+            step: place.step,
+            doing: place.doing.to_owned(),
+            seconds: place.age().as_secs(),
+            failed: self.failing.load(Ordering::Relaxed),
+            host: self.host.clone(),
+            pid: self.pid,
+        }
+    }
+
+    fn beat(&self) -> Result<(), TchError> {
+        self.ask(|store| store.set(&self.beat_key(self.launch.rank), &self.state().write()))
+    }
+
+    /// What every rank has last said of itself.
+    fn seen(&self) -> Result<Vec<Option<Beat>>, TchError> {
+        (0..self.launch.world)
+            .map(|rank| {
+                let key = self.beat_key(rank);
+                let there = self.ask(|store| store.has(&key))?;
+                let text = there.then(|| self.ask(|store| store.get(&key, self.patience()))).transpose()?;
+                Ok(text.as_deref().and_then(Beat::read))
+            })
+            .collect()
+    }
+
+    /// The thread that beats, looks for failures of others, and on rank 0 for ranks that are silent.
+    fn beats(&self) {
+        let mut watched = (self.launch.rank == 0).then(Silence::default);
+        while !self.over.load(Ordering::Relaxed) {
+            let round = self.beat().and_then(|()| self.look()).and_then(|()| match &mut watched {
+                Some(silence) => self.listen(silence),
+                None => Ok(()),
+            });
+            if let Err(error) = round
+                && !self.over.load(Ordering::Relaxed)
+            {
+                self.gone(&first_line(&error));
+            }
+            let (lock, condition) = &self.pause;
+            let still = |(): &mut ()| !self.over.load(Ordering::Relaxed);
+            let _ = condition.wait_timeout_while(locked(lock), self.settings.beat, still);
+        }
+        self.beaten.store(true, Ordering::Relaxed);
+    }
+
+    /// Rank 0: reports ranks that have been silent for too long, though no collective has failed yet.
+    fn listen(&self, silence: &mut Silence) -> Result<(), TchError> {
+        if silence.looked.is_some_and(|looked| looked.elapsed() < self.settings.silence / 4) {
+            return Ok(());
+        }
+        silence.looked = Some(Instant::now());
+        if silence.longest(&self.seen()?) < self.settings.silence {
+            return Ok(());
+        }
+        let (before, after, _) = self.compared()?;
+        let seen = Seen { before: &before, after: &after, waited: self.settings.silence };
+        match self.claim(&report::of_consequence(0, &seen, "no collective has failed yet"))? {}
+    }
+
+    /// What every rank said of itself before and after the time that one whose collective failed gives to others; and how
+    /// long that was.
+    fn compared(&self) -> Result<(Vec<Option<Beat>>, Vec<Option<Beat>>, Duration), TchError> {
+        let before = self.seen()?;
+        let begun = Instant::now();
+        while begun.elapsed() < self.patience() {
+            thread::sleep(self.settings.beat / 4);
+            self.look()?;
+        }
+        self.beat()?;
+        Ok((before, self.seen()?, begun.elapsed()))
+    }
+
+    /// Ends the watch, at once where nothing is being waited for.
+    fn finish(&self) {
+        let (lock, condition) = &self.pause;
+        let lock = locked(lock);
+        self.over.store(true, Ordering::Relaxed);
+        drop(lock);
+        condition.notify_all();
+    }
+
+    /// The thread that watches the one that beats: a store that is cut off lets it wait for ever.
+    fn guard(&self) {
+        while !self.beaten.load(Ordering::Relaxed) {
+            let silent = locked(&self.answered).elapsed();
+            let urgent = self.failing.load(Ordering::Relaxed) || locked(&self.unsaid).is_some();
+            let limit = if urgent { self.settings.beat * 5 } else { self.settings.silence };
+            if silent > limit {
+                self.gone(&format!("no answer for {:.1} s", silent.as_secs_f64()));
+            }
+            thread::sleep(self.settings.beat / 4);
+        }
+    }
+
+    /// This rank failed for a reason of its own.
+    fn cause(&self, error: &str) -> ! {
+        let report = report::of_cause(self.launch.rank, self.launch.world, &self.state(), error);
+        *locked(&self.unsaid) = Some(report.text());
+        match self.claim(&report) {
+            Ok(never) => match never {},
+            Err(error) => self.gone(&first_line(&error)),
+        }
+    }
+
+    /// A collective failed here: gives the rank that knows why the time to say so, and finds out what is known.
+    fn consequence(&self, error: &str) -> ! {
+        self.failing.store(true, Ordering::Relaxed);
+        let claimed = self.beat().and_then(|()| self.compared()).and_then(|(before, after, waited)| {
+            let seen = Seen { before: &before, after: &after, waited };
+            self.claim(&report::of_consequence(self.launch.rank, &seen, error))
+        });
+        match claimed {
+            Ok(never) => match never {},
+            Err(error) => self.gone(&first_line(&error)),
+        }
+    }
+}
+
+/// Since when ranks have said the same of themselves.
+#[derive(Debug, Default)]
+struct Silence {
+    looked: Option<Instant>,
+    /// By rank, with the beat's count.
+    since: Vec<(u64, Instant)>,
+}
+
+impl Silence {
+    /// How long the one that has been silent for longest has been.
+    fn longest(&mut self, seen: &[Option<Beat>]) -> Duration {
+        self.since.resize(seen.len(), (0, Instant::now()));
+        for (since, beat) in self.since.iter_mut().zip(seen) {
+            let count = beat.as_ref().map_or(0, |beat| beat.count);
+            if since.0 != count {
+                *since = (count, Instant::now());
+            }
+        }
+        self.since.iter().map(|(_, since)| since.elapsed()).max().unwrap_or_default()
+    }
+}
+
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn first_line(error: &TchError) -> String {
+    let text = match error {
+        TchError::Torch(text) => text.clone(),
+        other => other.to_string(),
+    };
+    text.lines().next().unwrap_or_default().to_owned()
+}
