@@ -15,7 +15,7 @@ use super::*;
 /// The exit code of a rank that has said what went wrong.
 pub(super) const FAILED: i32 = 3;
 
-type Outcome = Result<(), Box<dyn std::error::Error>>;
+pub(super) type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 #[test]
 #[ignore = "one rank of the tests of this folder, which start it"]
@@ -36,6 +36,9 @@ fn act(does: &str, launch: Launch) -> Outcome {
     if does == "die once" && restart > 0 && rank == 1 {
         // Until then rank 0 finds only what the rank 1 before has left.
         thread::sleep(Duration::from_millis(500));
+    }
+    if let Some(fault) = does.strip_prefix("watched ") {
+        return watched::act(fault, launch);
     }
     if does == "meet" {
         World::join(launch, Device::Cpu, Duration::from_secs(2))?;
@@ -61,7 +64,7 @@ fn act(does: &str, launch: Launch) -> Outcome {
     Ok(())
 }
 
-fn folder() -> PathBuf {
+pub(super) fn folder() -> PathBuf {
     env::var_os(FOLDER).unwrap().into()
 }
 
@@ -79,7 +82,7 @@ fn all_are_up(rank: usize, restart: u64) {
     }
 }
 
-fn of(values: &[i64], kind: Kind) -> Tensor {
+pub(super) fn of(values: &[i64], kind: Kind) -> Tensor {
     Tensor::from_slice(values).to_kind(kind)
 }
 
