@@ -11,9 +11,11 @@ use hephaestus::distributed::rendezvous::Launch;
 use hephaestus::metrics::throughput;
 use hephaestus::plan::gpus::Card;
 use hephaestus::plan::{self, Assumed, Compute, Machine, Plan, Ranks};
+use hephaestus::recipe::Loaded;
 use hephaestus::train::profile::Steps;
 use hephaestus::train::start::Resume;
 use hephaestus::train::stop::{INTERRUPTED, Stop};
+use hephaestus::train::team::Team;
 use hephaestus::train::{Options, Outcome};
 use hephaestus::{ffi, recipe, trace, train};
 use tch::Device;
@@ -107,10 +109,9 @@ fn train(cli: &Cli) -> anyhow::Result<ExitCode> {
         writeln!(out, "{:#}", recipe::schema())?;
         return Ok(ExitCode::SUCCESS);
     };
-    let recipe = recipe::load(path, &cli.set)?;
     let launch = Launch::from_environment()?;
-    let plan = plan::resolve(&recipe, &machine(launch.as_ref(), cli))?;
     if cli.dry_run {
+        let plan = plan::resolve(&recipe::load(path, &cli.set)?, &machine(launch.as_ref(), cli))?;
         let shown = match assumed(&plan, cli) {
             Some(assumed) => plan::show_expecting(&plan, &assumed),
             None => plan::show(&plan),
@@ -118,9 +119,27 @@ fn train(cli: &Cli) -> anyhow::Result<ExitCode> {
         write!(out, "{shown}")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let stop = Stop::on_signals()?;
-    let timeout = plan.distributed.timeout;
-    let world = launch.map(|launch| World::join(launch, Device::Cpu, timeout)).transpose()?;
+    let recipe = recipe::load(path, &cli.set);
+    let Some(launch) = launch else {
+        let stop = Stop::on_signals()?;
+        return told(&run(cli, recipe?, &stop, &Team::alone())?, &stop);
+    };
+    let stop = Stop::on_signals_of_ranks()?;
+    // What is wrong with a recipe all ranks see: they meet first, so that one of them says it.
+    let distributed = recipe.as_ref().map(|loaded| loaded.recipe.distributed.clone()).unwrap_or_default();
+    let world = World::join(launch, Device::Cpu, distributed.timeout.0)?;
+    let team = Team::of(&world)?;
+    let outcome = team.judged(recipe.map_err(Into::into).and_then(|recipe| run(cli, recipe, &stop, &team)))?;
+    let first = team.rank() == 0;
+    let groups = team.leave()?;
+    world.close(groups)?;
+    if first { told(&outcome, &stop) } else { Ok(exit_code(&outcome, &stop)) }
+}
+
+/// Plans, and carries the plan out.
+fn run(cli: &Cli, recipe: Loaded, stop: &Stop, team: &Team<'_>) -> anyhow::Result<Outcome> {
+    let launch = team.world().map(World::launch);
+    let plan = plan::resolve(&recipe, &team.alike(machine(launch, cli))?)?;
     let options = Options {
         resume: cli.resume.clone(),
         stop_at: cli.stop_at,
@@ -128,15 +147,24 @@ fn train(cli: &Cli) -> anyhow::Result<ExitCode> {
         profile: cli.profile.clone(),
     };
     let _ranges = cli.nvtx.then(ffi::Ranges::begin).transpose()?;
-    match train::run(&plan, &options, &stop, world.as_ref())? {
-        Outcome::Finished(checkpoint) => {
-            writeln!(out, "finished: {}", checkpoint.display())?;
-            Ok(ExitCode::SUCCESS)
-        }
+    train::run(&plan, &options, stop, team)
+}
+
+fn told(outcome: &Outcome, stop: &Stop) -> anyhow::Result<ExitCode> {
+    let mut out = io::stdout();
+    match outcome {
+        Outcome::Finished(checkpoint) => writeln!(out, "finished: {}", checkpoint.display())?,
         Outcome::Stopped(checkpoint) => {
             writeln!(out, "stopped: {}; the same command goes on from there", checkpoint.display())?;
-            Ok(if stop.asked() { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
         }
+    }
+    Ok(exit_code(outcome, stop))
+}
+
+fn exit_code(outcome: &Outcome, stop: &Stop) -> ExitCode {
+    match outcome {
+        Outcome::Stopped(_) if stop.asked() => ExitCode::from(INTERRUPTED),
+        Outcome::Finished(_) | Outcome::Stopped(_) => ExitCode::SUCCESS,
     }
 }
 

@@ -14,8 +14,8 @@ pub mod flat;
 pub mod join;
 pub mod mesh;
 pub mod rendezvous;
-pub mod sharding;
 mod report;
+pub mod sharding;
 pub mod slurm;
 pub mod watch;
 

@@ -2,7 +2,7 @@
 //!
 //! [`run`] is the whole of it. [`start`] is how a run begins or goes on, [`data`] its corpora and place in them, [`step`]
 //! one update, [`graphs`] what of it a GPU repeats, [`interval`] what is told between two log lines, [`validation`] the
-//! losses on held-out documents, [`save`] when and how checkpoints are written, [`stop`] what Ctrl-C does,
+//! losses on held-out documents, [`save`] when and how checkpoints are written, [`stop`] what Ctrl-C does, [`team`] the ranks,
 //! [`mod@profile`] where the time of some steps went, [`fitting`] that a step fits into memory, [`refusal`] what is said
 //! when libtorch refuses.
 
@@ -16,6 +16,7 @@ pub mod save;
 pub mod start;
 pub mod step;
 pub mod stop;
+pub mod team;
 pub mod validation;
 
 use std::io::IsTerminal as _;
@@ -32,9 +33,10 @@ use self::save::Saver;
 use self::start::Resume;
 use self::step::Engine;
 use self::stop::Stop;
-use crate::checkpoint::{State, retention};
+use self::team::Team;
+use crate::checkpoint::{State, find, retention};
 use crate::corpus::loader::Position;
-use crate::distributed::World;
+use crate::distributed::agree::Flags;
 use crate::ffi;
 use crate::figures::size;
 use crate::metrics::reporter::{Reporter, Settings};
@@ -66,41 +68,46 @@ pub enum Outcome {
 }
 
 /// Carries out `plan`: trains, validates, logs and saves until the last step, or until `stop` is asked. With other ranks it
-/// does so together with those of `world`, each of which is given the same plan.
+/// does so together with those of `team`, each of which is given the same plan.
 ///
 /// # Errors
 /// Inputs that cannot be read, a checkpoint that does not fit, a disk that refuses, more memory than there is, or losses
 /// that are not finite several steps in a row. Checkpoints already written stay.
-pub fn run(plan: &Plan, options: &Options, stop: &Stop, world: Option<&World>) -> anyhow::Result<Outcome> {
+pub fn run(plan: &Plan, options: &Options, stop: &Stop, team: &Team<'_>) -> anyhow::Result<Outcome> {
     // What is left to the planner may turn out otherwise while it is tried.
     let mut plan = plan.clone();
-    refusal::caught(|| carry_out(&mut plan, options, stop, world)).map_err(|error| refusal::advised(error, &plan))
+    refusal::caught(|| carry_out(&mut plan, options, stop, team)).map_err(|error| refusal::advised(error, &plan))
 }
 
-fn carry_out(plan: &mut Plan, options: &Options, stop: &Stop, world: Option<&World>) -> anyhow::Result<Outcome> {
+fn carry_out(plan: &mut Plan, options: &Options, stop: &Stop, team: &Team<'_>) -> anyhow::Result<Outcome> {
     ffi::keep_freed_memory();
     tracing::debug!(growing = ffi::grow_segments(), "memory segments on GPUs");
     let data = Data::open(plan)?;
-    save::check_room(plan)?;
-    fs_err::create_dir_all(&plan.output)?;
-    let _alone = save::lock(&plan.output)?;
-    retention::clear_leftovers(&plan.output)?;
-    let looking = progress::spinner("verifying checkpoints");
-    let (checkpoint, passed_over) = start::choose(&options.resume, &plan.output)?;
-    drop(looking);
+    let mut lock = None;
+    let (checkpoint, passed_over) = find::together(team.together(), || {
+        save::check_room(plan)?;
+        fs_err::create_dir_all(&plan.output)?;
+        lock = Some(save::lock(&plan.output)?);
+        retention::clear_leftovers(&plan.output)?;
+        let _looking = progress::spinner("verifying checkpoints");
+        start::choose(&options.resume, &plan.output)
+    })?;
     let state = checkpoint.as_deref().map(|folder| start::state(plan, folder)).transpose()?;
     let position = match &state {
         Some(state) => data.position(plan, state, options.accept_changed_data)?,
         None => Position::start(plan.data.sources.len()),
     };
-    let mut reporter = Reporter::open(&Settings {
-        output: &plan.output,
-        name: &plan.name,
-        steps: plan.steps(),
-        from_step: position.step,
-        tensorboard: plan.logging.tensorboard,
-        terminal: std::io::stderr().is_terminal(),
-    })?;
+    let mut reporter = match team.rank() {
+        0 => Reporter::open(&Settings {
+            output: &plan.output,
+            name: &plan.name,
+            steps: plan.steps(),
+            from_step: position.step,
+            tensorboard: plan.logging.tensorboard,
+            terminal: std::io::stderr().is_terminal(),
+        })?,
+        _ => Reporter::silent(),
+    };
     passed_over.iter().for_each(|line| reporter.note(line));
     if let Some(folder) = &checkpoint {
         reporter.note(&format!("going on from {}", folder.display()));
@@ -112,21 +119,19 @@ fn carry_out(plan: &mut Plan, options: &Options, stop: &Stop, world: Option<&Wor
         reporter.note(&line);
     }
     let loading = reporter.spin("loading the model", 0);
-    let mut engine = start::engine(plan, checkpoint.as_deref(), world)?;
+    let mut engine = start::engine(plan, checkpoint.as_deref(), team.world())?;
     drop(loading);
-    fitting::rehearse(plan, &mut engine, &mut reporter)?;
+    fitting::rehearse(plan, &mut engine, team, &mut reporter)?;
     let plan = &*plan;
     let saver = Saver::new(plan, checkpoint.clone(), position.step);
-    let rank = world.map_or(0, |world| world.launch().rank);
-    let run = Run { plan, rank, data, engine, reporter, saver, position, tokens: 0, skipped: 0 };
+    let run = Run { plan, team, data, engine, reporter, saver, position, tokens: 0, skipped: 0 };
     run.finish(state, options, stop)
 }
 
 /// A run under way.
 struct Run<'a> {
     plan: &'a Plan,
-    /// This process among those that carry out the plan.
-    rank: usize,
+    team: &'a Team<'a>,
     data: Data,
     engine: Engine,
     reporter: Reporter,
@@ -139,25 +144,29 @@ struct Run<'a> {
 impl Run<'_> {
     /// From the first step, or the one after `state`, to the last.
     fn finish(mut self, state: Option<State>, options: &Options, stop: &Stop) -> anyhow::Result<Outcome> {
-        let plan = self.plan;
+        let (plan, team) = (self.plan, self.team);
         if let Some(state) = state {
             (self.tokens, self.skipped) = (state.tokens, state.skipped);
         } else if plan.validation.at_start {
             self.validate(stop)?;
         }
-        let mut loader = self.data.loader(plan, self.rank, self.position.clone())?;
+        let mut loader = self.data.loader(plan, team.rank(), self.position.clone())?;
         let mut interval = Interval::new(plan, &loader);
         let mut stage = None;
         let mut profile = Profile::new(options.profile.as_ref(), &plan.output, plan.device.compute != Compute::Cpu);
-        while !stop.asked() && options.stop_at.is_none_or(|step| self.position.step < step) {
+        // Alone it may stop whenever it is asked to; with others where all have agreed to.
+        let asked = || team.is_alone() && stop.asked();
+        let mut agreed = Flags::default();
+        while !agreed.stop && !asked() && options.stop_at.is_none_or(|step| self.position.step < step) {
             let Some(batch) = loader.next() else { break };
             let batch = match batch {
                 Ok(batch) => batch,
-                Err(error) => {
-                    // A corpus that cannot be read any more costs no step that was made.
+                // A corpus that cannot be read any more costs no step that was made.
+                Err(error) if team.is_alone() => {
                     self.save(&mut interval)?;
                     return Err(error.into());
                 }
+                Err(error) => return Err(error.into()),
             };
             let Some((now, rate)) = self.rate() else { break };
             if stage.replace(now) != Some(now) {
@@ -165,15 +174,18 @@ impl Run<'_> {
                 self.reporter.note(&format!("stage {}: {} steps", planned.name, planned.steps));
             }
             let sources = plan.data.sources.len();
-            profile.before(self.position.step + 1)?;
-            let done = refusal::attempt(|| {
-                Ok(self.engine.step(&batch.micro, batch.trained, rate, sources, || stop.asked())?)
-            });
+            let next = self.position.step + 1;
+            team.at(next, "training");
+            let asking = team.ask(Flags { stop: stop.asked(), save: self.saver.due(next) })?;
+            profile.before(next)?;
+            let done = refusal::attempt(|| Ok(self.engine.step(&batch.micro, batch.trained, rate, sources, asked)?));
             let step = match done {
                 Ok(Some(step)) => step,
                 Ok(None) => break,
-                Err(error) => return Err(self.broken_off(error, &mut interval)),
+                Err(error) if team.is_alone() => return Err(self.broken_off(error, &mut interval)),
+                Err(error) => return Err(error.context(format!("step {next}"))),
             };
+            agreed = asking.wait()?;
             self.position.clone_from(&batch.position);
             loader.recycle(batch);
             self.tokens += plan.tokens_a_step();
@@ -198,7 +210,7 @@ impl Run<'_> {
                 self.validate(stop)?;
                 interval.leave_out(pause);
             }
-            if !last && self.saver.due(self.position.step) {
+            if !last && agreed.save {
                 let pause = Instant::now();
                 self.save(&mut interval)?;
                 interval.leave_out(pause);
@@ -211,17 +223,21 @@ impl Run<'_> {
         if self.position.step > self.saver.saved_step() || self.saver.newest().is_none() {
             self.save(&mut interval)?;
         }
-        let told = jsonl::validations(&plan.output.join(jsonl::FILE))?;
-        if let [before, .., after] = told.as_slice() {
-            self.reporter.note(&table::before_and_after(before, after));
-        }
-        if let Some(used) = start::peak_memory(plan) {
-            let planned = size(memory::estimate(plan).total());
-            self.reporter.note(&format!("memory: {planned} planned, {} used at most", size(used)));
-        }
         let finished = self.rate().is_none();
-        self.reporter.close()?;
-        curves::draw(&plan.output, &plan.name, &told)?;
+        team.at(self.position.step, "ending");
+        if team.rank() == 0 {
+            let told = jsonl::validations(&plan.output.join(jsonl::FILE))?;
+            if let [before, .., after] = told.as_slice() {
+                self.reporter.note(&table::before_and_after(before, after));
+            }
+            if let Some(used) = start::peak_memory(plan) {
+                let planned = size(memory::estimate(plan).total());
+                self.reporter.note(&format!("memory: {planned} planned, {} used at most", size(used)));
+            }
+            self.reporter.close()?;
+            curves::draw(&plan.output, &plan.name, &told)?;
+        }
+        team.close(self.engine.sharding.into_groups())?;
         let Some(newest) = self.saver.newest().map(PathBuf::from) else { bail!("nothing was saved") };
         Ok(if finished { Outcome::Finished(newest) } else { Outcome::Stopped(newest) })
     }
@@ -255,10 +271,9 @@ impl Run<'_> {
 
     /// Measures the loss on every source's held-out documents, unless it is stopped meanwhile.
     fn validate(&mut self, stop: &Stop) -> anyhow::Result<()> {
+        self.team.at(self.position.step, "validating");
         let measured =
-            validation::measure(self.plan, self.rank, &self.data, &mut self.engine, &mut self.reporter, || {
-                stop.asked()
-            })?;
+            validation::measure(self.plan, self.team, &self.data, &mut self.engine, &mut self.reporter, stop)?;
         let Some(sources) = measured else { return Ok(()) };
         let validation = Validation { step: self.position.step, tokens: self.tokens, sources };
         Ok(self.reporter.validation(&validation)?)
@@ -278,6 +293,7 @@ impl Run<'_> {
             sequence_length: self.plan.data.sequence_length as u64,
             sources: self.data.drawn(self.plan, &self.position),
         };
-        self.saver.save(&self.engine, &state, &mut self.reporter)
+        self.team.at(self.position.step, "saving");
+        self.saver.save(&mut self.engine, &state, self.team.together(), &mut self.reporter)
     }
 }

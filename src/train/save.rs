@@ -109,7 +109,8 @@ fn weights(engine: &mut Engine, layout: &Layout, rank: usize) -> Result<Vec<(Str
     let mut weights = Vec::with_capacity(names.len());
     sharding.visit(|at, weight| {
         if names.contains(specs[at].name.as_str()) {
-            let weight = if stays { weight.shallow_clone() } else { weight.f_detach()?.f_to_device(Device::Cpu)?.f_copy()? };
+            let weight =
+                if stays { weight.shallow_clone() } else { weight.f_detach_copy()?.f_to_device(Device::Cpu)? };
             weights.push((specs[at].name.clone(), weight));
         }
         Ok(())

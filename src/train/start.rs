@@ -168,11 +168,7 @@ fn fill(optimizer: &AdamW, folder: &Path, config: &ModelConfig) -> anyhow::Resul
 }
 
 /// What a rank holds of a model, with its parameters, zeros as yet.
-fn sharding(
-    plan: &Plan,
-    world: Option<&World>,
-    kind: Kind,
-) -> anyhow::Result<(Sharding, Parameters)> {
+fn sharding(plan: &Plan, world: Option<&World>, kind: Kind) -> anyhow::Result<(Sharding, Parameters)> {
     let (config, device) = (&plan.model.config, device(plan));
     let Some(world) = world else {
         let specs = names::parameters(config);

@@ -1,12 +1,14 @@
 //! The ranks that carry out a plan together, as one of them sees them; or one process alone, which does the same.
 
 use anyhow::Context as _;
+use tch::Tensor;
 
 use crate::checkpoint::Together;
 use crate::distributed::World;
 use crate::distributed::agree::{Agreement, Flags, Pending};
 use crate::distributed::watch::{Settings, Watch};
-use crate::ffi::{CollectiveError, Group};
+use crate::ffi::{CollectiveError, Group, Reduce};
+use crate::plan::Machine;
 
 /// This process among those that train together.
 #[derive(Debug)]
@@ -57,6 +59,27 @@ impl<'a> Team<'a> {
     #[must_use]
     pub fn together(&self) -> &Together<'a> {
         &self.together
+    }
+
+    /// A machine of which every rank plans alike: with the least memory that any of them has.
+    ///
+    /// # Errors
+    /// Other ranks that are gone.
+    pub fn alike(&self, mut machine: Machine) -> anyhow::Result<Machine> {
+        let Some(world) = self.world else { return Ok(machine) };
+        let own = machine.cuda.get_mut(machine.ranks.local_rank).map(|gpu| &mut gpu.memory);
+        let memories = [Some(&mut machine.memory), own];
+        let least = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        let all: Vec<_> =
+            memories.iter().map(|memory| memory.as_ref().map_or(i64::MAX, |bytes| least(**bytes))).collect();
+        let all = Tensor::from_slice(&all); // [2]
+        world.all().all_reduce(&all, Reduce::Min)?.wait()?;
+        for (at, memory) in memories.into_iter().enumerate() {
+            if let Some(memory) = memory {
+                *memory = all.f_int64_value(&[at as i64])?.cast_unsigned();
+            }
+        }
+        Ok(machine)
     }
 
     /// Says where this rank is: the step, and what it does there, in a word or two.

@@ -4,6 +4,8 @@ use tch::{Kind, Tensor};
 
 use super::data::Data;
 use super::step::Engine;
+use super::stop::Stop;
+use super::team::Team;
 use crate::corpus::batch::Batch;
 use crate::metrics::SourceLoss;
 use crate::metrics::reporter::Reporter;
@@ -16,22 +18,22 @@ use crate::plan::{Plan, SourcePlan};
 /// A corpus that cannot be read, another rank that failed, or whatever libtorch refuses.
 pub(super) fn measure(
     plan: &Plan,
-    rank: usize,
+    team: &Team<'_>,
     data: &Data,
     engine: &mut Engine,
     reporter: &mut Reporter,
-    stopped: impl Fn() -> bool,
+    stop: &Stop,
 ) -> anyhow::Result<Option<Vec<SourceLoss>>> {
     let rows_of = |held_out: u64| held_out.min(plan.validation.rows);
     let total = data.sources.iter().map(|source| rows_of(source.held_out_rows())).sum();
     let bar = reporter.spin("validating", total);
-    let (rank, world, at_once) = (rank as u64, plan.distributed.world as u64, plan.batch.micro_rows);
+    let (rank, world, at_once) = (team.rank() as u64, plan.distributed.world as u64, plan.batch.micro_rows);
     let sums = Tensor::f_zeros([data.sources.len() as i64, 2], (Kind::Float, engine.parameters.device()))?;
     for (number, source) in data.sources.iter().enumerate() {
         let (held_out, rows) = (source.held_out_rows(), rows_of(source.held_out_rows()));
         let chunks = rows.div_ceil(at_once);
         for round in 0..chunks.div_ceil(world) {
-            if stopped() {
+            if team.any(stop.asked())? {
                 bar.finish_and_clear();
                 return Ok(None);
             }
