@@ -19,6 +19,7 @@ fn progress(step: u64, loss: f64) -> Progress {
         lr: 3e-4,
         tokens_per_second: 12_345.5,
         mfu: Some(0.375),
+        communicated: None,
         memory: 3_100_000_000,
         waited: 0.125,
         skipped: 0,

@@ -241,6 +241,7 @@ mod tests {
             lr: 3e-4,
             tokens_per_second: 12_345.4,
             mfu: None,
+            communicated: None,
             memory: 3_100_000_000,
             waited: 0.0,
             skipped: 0,

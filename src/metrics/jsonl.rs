@@ -56,6 +56,7 @@ impl Jsonl {
             "memory_bytes": progress.memory,
             "data_wait": progress.waited,
             "skipped": progress.skipped,
+            "communicated_bytes": progress.communicated,
             "eta_seconds": progress.eta.as_secs(),
             "sources": sources.collect::<Map<_, _>>(),
         });
@@ -155,6 +156,7 @@ mod tests {
             lr: 3e-4,
             tokens_per_second: 12_345.5,
             mfu: None,
+            communicated: None,
             memory: 3_100_000_000,
             waited: 0.125,
             skipped: 0,

@@ -39,6 +39,8 @@ pub struct Progress {
     pub mfu: Option<f64>,
     /// Bytes: most allocated on a CUDA device, resident on the CPU.
     pub memory: u64,
+    /// Bytes that rank 0 has sent to others in a step, on average; `None` where it is alone.
+    pub communicated: Option<u64>,
     /// Share of the interval spent waiting for data, 0 to 1.
     pub waited: f64,
     /// Updates skipped so far because a loss or gradient was not finite.

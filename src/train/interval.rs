@@ -111,6 +111,7 @@ impl<'a> Interval<'a> {
         tokens: u64,
         lr: f64,
         skipped: u64,
+        sent: Option<u64>,
         loader: &Loader,
     ) -> Result<Progress, tch::TchError> {
         let sums = Vec::<f64>::try_from(self.by_source.f_to_kind(Kind::Double)?.f_flatten(0, -1)?)?;
@@ -132,10 +133,11 @@ impl<'a> Interval<'a> {
             grad_norm: self.norm.f_double_value(&[])?,
             lr,
             tokens_per_second: rate,
-            mfu: peak.map(|peak| throughput::mfu(rate, flops, peak)),
+            mfu: peak.map(|peak| throughput::mfu(rate / self.plan.distributed.world as f64, flops, peak)),
             memory: start::peak_memory(self.plan).unwrap_or_else(memory::resident),
             waited: ((loader.waited() - self.waited).as_secs_f64() / seconds).min(1.0),
             skipped,
+            communicated: sent.map(|bytes| bytes / self.steps.max(1)),
             sources,
             eta: Duration::from_secs_f64(seconds / self.steps.max(1) as f64 * left as f64),
         };
