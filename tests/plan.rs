@@ -7,6 +7,7 @@ use hephaestus::corpus::format::{TokenType, path_of};
 use hephaestus::corpus::{Corpus, ManifestInfo, Writer};
 use hephaestus::model::config::Recompute;
 use hephaestus::plan::gpus::Card;
+use hephaestus::plan::speed::Speed;
 use hephaestus::plan::traffic::Traffic;
 use hephaestus::plan::{self, Arithmetic, Assumed, Compute, Gpu, Machine, Plan, Ranks, Weights};
 use hephaestus::recipe;
@@ -477,6 +478,38 @@ fn many_ranks_are_planned_with_what_each_holds_and_sends_and_how_long_it_takes()
     }
 }
 
+#[test]
+fn a_step_takes_its_arithmetic_and_what_of_communication_that_does_not_hide() {
+    let folder = world();
+    let close =
+        |found: f64, expected: f64| assert!((found / expected - 1.0).abs() < 1e-3, "{found}, expected {expected}");
+    // 64 rows a rank of 8192 tokens; a token is 57.9 GFLOP, as the test of MFU has it.
+    let arithmetic = 64.0 * 8192.0 * 57_914_449_920.0 / (0.4 * 989.5e12);
+    for (mode, moved) in [("ddp", 1.0), ("zero1", 0.75), ("fsdp", 0.0)] {
+        let more =
+            [&format!("distributed.mode={mode}"), "model.activation_checkpointing=none", "optimizer.moments=bf16"];
+        let plan = llama(&folder, "b200-180g", 8, &more).unwrap_or_else(|problems| panic!("{problems}"));
+        let usual = Speed::of(&plan, &H100S);
+        close(usual.compute, arithmetic);
+        assert!(usual.exposed < 0.01 * usual.compute, "{mode}: {usual:?}");
+        // All of it is sent; as much of it is hidden as there is to hide behind.
+        let slow = Assumed { node_link: 1e8, ..H100S };
+        let Speed { compute, hidden, exposed } = Speed::of(&plan, &slow);
+        let traffic = Traffic::of(&plan);
+        close(hidden + exposed, traffic.total() as f64 / 1e8);
+        let behind = if mode == "fsdp" { compute } else { compute / plan.micro_batches() as f64 * 2.0 / 3.0 };
+        close(hidden, behind);
+        let bytes = 8_030_261_248.0 * 7.0 / 8.0;
+        match mode {
+            "fsdp" => assert!(traffic.total() as f64 > plan.micro_batches() as f64 * bytes * 7.0),
+            _ => close(traffic.total() as f64, bytes * 8.0 * moved),
+        }
+    }
+    let alone = llama(&folder, "b200-180g", 1, &["optimizer.moments=bf16"]).unwrap();
+    let Speed { hidden, exposed, .. } = Speed::of(&alone, &H100S);
+    assert_eq!((hidden, exposed), (0.0, 0.0));
+}
+
 /// The demo recipe in bf16 by so many ranks on one machine.
 fn shared(folder: &TempDir, world: usize, more: &[&str]) -> Plan {
     let machine = Machine { ranks: Ranks::of(world, 8), ..cpu() };
@@ -642,6 +675,7 @@ fn a_dry_run_plans_for_ranks_and_gpus_that_are_not_here() {
     assert!(shown.contains("300 GB/s between GPUs of a machine, 12.5 GB/s a GPU between machines"), "{shown}");
     let (done, shown) = run(&["--dry-run", "--world", "4", "--set", "batch.sequences=8", "--set", "device.kind=cpu"]);
     assert!(done && shown.contains("2 rows a rank, computed at once") && !shown.contains("expected"), "{shown}");
+    assert!(shown.contains("4 in one machine"), "{shown}");
     let refused = [
         (vec!["--dry-run", "--gpu", "h100"], "did you mean h100-80g? known are a10-24g, a100-40g"),
         (vec!["--world", "8"], "--dry-run"),

@@ -42,7 +42,7 @@ struct Cli {
     /// With --dry-run: plan for machines with GPUs of this kind, such as h100-80g, instead of this machine.
     #[arg(long, value_name = "NAME", requires = "dry_run", value_parser = Card::named, help_heading = PLANNING)]
     gpu: Option<Card>,
-    /// GPUs of one machine [default: those there are, or 8 with --gpu].
+    /// GPUs, or ranks, of one machine [default: the GPUs that there are, or 8 with --gpu].
     #[arg(long, value_name = "GPUS", requires = "dry_run", value_parser = at_least_one, help_heading = PLANNING)]
     node_gpus: Option<usize>,
     /// Share of the GPUs' peak that computing is assumed to reach [default: 0.4].
@@ -179,8 +179,8 @@ fn machine(launch: Option<&Launch>, cli: &Cli) -> Machine {
     let ranks = match (cli.world, cli.gpu) {
         (None, None) => started,
         (world, _) => {
-            let node = cli.node_gpus.unwrap_or(if cuda.is_empty() { started.local_world } else { cuda.len() });
-            Ranks::of(world.unwrap_or(started.world), node)
+            let world = world.unwrap_or(started.world);
+            Ranks::of(world, cli.node_gpus.unwrap_or(if cuda.is_empty() { world } else { cuda.len() }))
         }
     };
     Machine::here(cuda, ranks)

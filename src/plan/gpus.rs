@@ -57,7 +57,7 @@ impl Card {
     pub fn named(name: &str) -> Result<Self, String> {
         let known = CARDS.map(|card| card.name);
         CARDS.into_iter().find(|card| card.name.eq_ignore_ascii_case(name)).ok_or_else(|| {
-            let near = nearest(name, known.into_iter()).map_or(String::new(), |near| format!("did you mean {near}? "));
+            let near = nearest(name, known).map_or(String::new(), |near| format!("did you mean {near}? "));
             format!("no GPU of this name; {near}known are {}", known.join(", "))
         })
     }

@@ -209,8 +209,8 @@ impl<'a> Load<'a> {
         // With all gradients there, ranks begin to reduce at the end.
         let reducing = world > 1 && (all || !self.stay());
         let in_place = self.several && !fully && r == 4;
-        let two = order[..done].windows(2).map(elements);
-        let two = if self.stay() { two.max() } else { two.last() }.unwrap_or(elements(&order[..done]));
+        let mut two = order[..done].windows(2).map(elements);
+        let two = if self.stay() { two.max() } else { two.next_back() }.unwrap_or(elements(&order[..done]));
         let (flats, parts) = match (reducing && !in_place, self.several) {
             (false, _) => (0, 0),
             // Where nothing is sharded the flat buffers are what stays.

@@ -185,7 +185,7 @@ fn expected(page: &mut Page, plan: &Plan, assumed: &Assumed) {
     page.line("", &format!("{} tokens a second{each}", thousands(tokens.round() as u64)));
     let all = plan.steps() as f64 * step;
     let hours = thousands((all / 3600.0 * world as f64).round() as u64);
-    let hours = if world > 1 { format!(", {hours} hours of a GPU") } else { String::new() };
+    let hours = if world > 1 { format!(", {hours} GPU hours") } else { String::new() };
     page.line("", &format!("{} for all {}{hours}", long(all), count(plan.steps(), "step")));
     let Assumed { peak, mfu, node_gpus, node_link, network } = *assumed;
     page.line("", &format!("reckoned with an MFU of {mfu}, {:.0} TFLOP/s a GPU at most", peak / 1e12));
