@@ -9,7 +9,9 @@ use std::{env, process, thread};
 use tempfile::TempDir;
 
 mod checkpoint;
+mod failures;
 mod rank;
+mod watched;
 
 /// What ranks do, where the results go, and how many of them are started.
 const DOES: &str = "HEPHAESTUS_TEST_RANK_DOES";

@@ -7,6 +7,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use super::beat::Beat;
+use super::sharding::StepError;
 use crate::ffi::CollectiveError;
 
 /// How many lines of ranks are shown.
@@ -52,7 +53,7 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
 pub(super) fn is_consequence(error: &(dyn Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
-        if error.is::<CollectiveError>() {
+        if error.is::<CollectiveError>() || matches!(error.downcast_ref(), Some(StepError::Collective(_))) {
             return true;
         }
         next = error.source();

@@ -22,19 +22,34 @@ impl Parameters {
     /// # Errors
     /// Whatever libtorch refuses, such as more memory than there is.
     pub fn fresh(config: &ModelConfig, seed: u64, kind: Kind, device: Device) -> Result<Self, TchError> {
-        let specs = names::parameters(config);
+        let mut tensors = Vec::new();
+        Self::draw(config, seed, |_, drawn| {
+            tensors.push(drawn.f_to_kind(kind)?.f_to_device(device)?);
+            Ok(())
+        })?;
+        Self::new(names::parameters(config), tensors)
+    }
+
+    /// Draws the same one after another, in fp32 on the CPU, and shows each with its index.
+    ///
+    /// # Errors
+    /// As [`fresh`](Self::fresh), and those of `see`.
+    pub fn draw(
+        config: &ModelConfig,
+        seed: u64,
+        mut see: impl FnMut(usize, &Tensor) -> Result<(), TchError>,
+    ) -> Result<(), TchError> {
         tch::manual_seed(seed.cast_signed());
-        let mut tensors = Vec::with_capacity(specs.len());
-        for spec in &specs {
+        for (at, spec) in names::parameters(config).iter().enumerate() {
             let mut drawn = Tensor::f_empty(&spec.shape, (Kind::Float, Device::Cpu))?;
             let drawn = match spec.init {
                 Init::Normal { std } => drawn.f_normal_(0.0, std)?,
                 Init::Zeros => drawn.f_zero_()?,
                 Init::Ones => drawn.f_fill_(1.0)?,
             };
-            tensors.push(drawn.f_to_kind(kind)?.f_to_device(device)?);
+            see(at, &drawn)?;
         }
-        Self::new(specs, tensors)
+        Ok(())
     }
 
     /// Takes tensors that match `specs` one to one in order and shape, and makes leaves of them.

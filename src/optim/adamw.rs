@@ -101,12 +101,25 @@ impl AdamW {
     /// # Errors
     /// Parameters of other shapes.
     pub fn set_masters(&self, masters: &Parameters) -> Result<(), TchError> {
-        for State { parameter, from, master, .. } in &self.states {
-            let all = masters.tensors()[*parameter].f_detach()?.f_view([-1])?;
+        masters.tensors().iter().enumerate().try_for_each(|(parameter, master)| self.set_master(parameter, master))
+    }
+
+    /// The same of one parameter, of which this rank may hold a part or nothing.
+    ///
+    /// # Errors
+    /// A parameter of another shape.
+    pub fn set_master(&self, parameter: usize, whole: &Tensor) -> Result<(), TchError> {
+        for State { from, master, .. } in self.states.iter().filter(|state| state.parameter == parameter) {
+            let all = whole.f_detach()?.f_view([-1])?;
             let held = all.f_narrow(0, *from, master.numel() as i64)?.f_view_as(master)?;
             tch::no_grad(|| master.shallow_clone().f_copy_(&held).map(drop))?;
         }
         Ok(())
+    }
+
+    /// What this rank holds of the masters: of which parameter, from which element on.
+    pub fn masters(&self) -> impl Iterator<Item = (usize, i64, &Tensor)> {
+        self.states.iter().map(|state| (state.parameter, state.from, &state.master))
     }
 
     /// Updates every parameter by its gradient at learning rate `lr`, unless the gradients or the scalar `loss` they belong

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::refusal::{self, OutOfMemory};
 use super::step::Engine;
+use super::team::Team;
 use crate::checkpoint::RECIPE;
 use crate::corpus::batch::Batch;
 use crate::ffi;
@@ -48,7 +49,12 @@ pub(super) fn as_before(plan: &mut Plan, checkpoint: &Path) -> Option<String> {
 ///
 /// # Errors
 /// Nothing fits, or whatever else libtorch refuses.
-pub(super) fn rehearse(plan: &mut Plan, engine: &mut Engine, reporter: &mut Reporter) -> anyhow::Result<()> {
+pub(super) fn rehearse(
+    plan: &mut Plan,
+    engine: &mut Engine,
+    team: &Team<'_>,
+    reporter: &mut Reporter,
+) -> anyhow::Result<()> {
     let Room { rows, layers, memory } = plan.room;
     let planned = |plan: &Plan| memory::estimate(plan).total();
     let beyond_doubt = plan.device.compute == Compute::Cpu && planned(plan) < memory / 2;
@@ -57,10 +63,16 @@ pub(super) fn rehearse(plan: &mut Plan, engine: &mut Engine, reporter: &mut Repo
     }
     loop {
         let trying = reporter.spin("trying whether a step fits into memory", 0);
-        let (batch, several) = (worst(plan), plan.batch.rows > plan.batch.micro_rows);
+        let (batch, several) = (worst(plan), memory::Load::of(plan).several);
         let tried = refusal::attempt(|| Ok(engine.rehearse(&batch, several)?));
         drop(trying);
-        let Err(error) = tried else { return Ok(()) };
+        // All ranks compute in the same way.
+        let anywhere = team.any(tried.as_ref().is_err_and(anyhow::Error::is::<OutOfMemory>))?;
+        let error = match tried {
+            Err(error) => error,
+            Ok(()) if anywhere => OutOfMemory::elsewhere().into(),
+            Ok(()) => return Ok(()),
+        };
         engine.forget()?;
         ffi::empty_cache();
         if !error.is::<OutOfMemory>() {

@@ -15,6 +15,14 @@ use crate::plan::{Compute, Plan, fit, memory};
 #[error("out of memory: {0}")]
 pub struct OutOfMemory(String);
 
+impl OutOfMemory {
+    /// That of another rank.
+    #[must_use]
+    pub(super) fn elsewhere() -> Self {
+        Self("on another rank".to_owned())
+    }
+}
+
 /// What libtorch refused, with what to do about it where that is known.
 fn explained(text: &str) -> anyhow::Error {
     let line = text.lines().next().unwrap_or(text);

@@ -1,13 +1,16 @@
 //! When a checkpoint is due, and that there is room for it.
 
+use std::collections::HashSet;
 use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::bail;
+use tch::{Device, Tensor};
 
 use super::step::Engine;
 use crate::checkpoint::{State, Together, retention, save};
+use crate::distributed::sharding::StepError;
 use crate::figures::size;
 use crate::hf::export::DEFAULT_SHARD;
 use crate::hf::layout::Layout;
@@ -56,22 +59,28 @@ impl<'a> Saver<'a> {
     ///
     /// # Errors
     /// A disk that refuses; the older checkpoints stay.
-    pub fn save(&mut self, engine: &Engine, state: &State, reporter: &mut Reporter) -> anyhow::Result<()> {
+    pub fn save(
+        &mut self,
+        engine: &mut Engine,
+        state: &State,
+        together: &Together<'_>,
+        reporter: &mut Reporter,
+    ) -> anyhow::Result<()> {
         let began = Instant::now();
-        let (config, parameters) = (&self.plan.model.config, &engine.parameters);
-        let layout = Layout::of(config, parameters.kind(), DEFAULT_SHARD, 1)?;
+        let saving = reporter.spin("saving", 0);
+        let config = &self.plan.model.config;
+        let layout = Layout::of(config, engine.parameters.kind(), DEFAULT_SHARD, together.count())?;
         let contents = save::Contents {
             config,
             layout: &layout,
-            weights: parameters.iter().map(|(name, weight)| (name.to_owned(), weight.shallow_clone())).collect(),
-            optimizer: engine.optimizer.slices(parameters.specs()),
-            replica: (0, 1),
+            weights: weights(engine, &layout, together.rank())?,
+            optimizer: engine.optimizer.slices(engine.parameters.specs()),
+            replica: engine.sharding.replica(),
             state,
             tokenizer: &self.plan.tokenizer,
             recipe: &self.plan.resolved_recipe(),
         };
-        let saving = reporter.spin("saving", 0);
-        let folder = save::save(&self.plan.output, &contents, &Together::alone()).map_err(|error| {
+        let folder = save::save(&self.plan.output, &contents, together).map_err(|error| {
             let error = anyhow::Error::new(error);
             match &self.newest {
                 Some(newest) => error.context(format!(
@@ -82,12 +91,30 @@ impl<'a> Saver<'a> {
                 None => error.context(format!("the checkpoint of step {} could not be written", state.step)),
             }
         })?;
-        retention::prune(&self.plan.output, self.plan.checkpoint.keep_last, self.plan.checkpoint.keep_every)?;
+        if together.rank() == 0 {
+            retention::prune(&self.plan.output, self.plan.checkpoint.keep_last, self.plan.checkpoint.keep_every)?;
+        }
         drop(saving);
         reporter.note(&format!("saved {} in {:.1} s", folder.display(), began.elapsed().as_secs_f64()));
         (self.newest, self.saved_step, self.saved_at) = (Some(folder), state.step, Instant::now());
         Ok(())
     }
+}
+
+/// The weights that this rank writes; of those that come and go with others, copies.
+fn weights(engine: &mut Engine, layout: &Layout, rank: usize) -> Result<Vec<(String, Tensor)>, StepError> {
+    let names: HashSet<_> = layout.parameters_of(rank).map(|spec| spec.name.as_str()).collect();
+    let Engine { parameters, sharding, .. } = engine;
+    let (specs, stays) = (parameters.specs(), sharding.weights_stay());
+    let mut weights = Vec::with_capacity(names.len());
+    sharding.visit(|at, weight| {
+        if names.contains(specs[at].name.as_str()) {
+            let weight = if stays { weight.shallow_clone() } else { weight.f_detach()?.f_to_device(Device::Cpu)?.f_copy()? };
+            weights.push((specs[at].name.clone(), weight));
+        }
+        Ok(())
+    })?;
+    Ok(weights)
 }
 
 /// Keeps other runs out of a folder as long as the file lives.

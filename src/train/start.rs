@@ -14,10 +14,10 @@ use crate::distributed::sharding::Sharding;
 use crate::distributed::sharding::link::Link;
 use crate::ffi;
 use crate::hf;
-use crate::hf::names::ParameterSpec;
+use crate::hf::names;
 use crate::metrics::throughput;
 use crate::model::attention;
-use crate::model::config::Recompute;
+use crate::model::config::{ModelConfig, Recompute};
 use crate::model::decoder::Decoder;
 use crate::model::parameters::Parameters;
 use crate::optim::adamw::{AdamW, Settings};
@@ -123,13 +123,6 @@ pub fn engine(plan: &Plan, checkpoint: Option<&Path>, world: Option<&World>) -> 
         (None, Weights::WithOptimizer(folder)) => Some(folder.as_path()),
         (None, _) => None,
     };
-    let masters = match (moments, &plan.model.weights) {
-        (Some(folder), _) => hf::import::load(&folder.join(MODEL), config, Kind::Float, Device::Cpu)?,
-        (None, Weights::Folder(folder) | Weights::WithOptimizer(folder)) => {
-            hf::import::load(folder, config, Kind::Float, Device::Cpu)?
-        }
-        (None, Weights::Fresh) => Parameters::fresh(config, plan.seed, Kind::Float, Device::Cpu)?,
-    };
     let settings = Settings {
         beta1: plan.optimizer.beta1,
         beta2: plan.optimizer.beta2,
@@ -141,11 +134,14 @@ pub fn engine(plan: &Plan, checkpoint: Option<&Path>, world: Option<&World>) -> 
         },
         clip_norm: (plan.optimizer.clip_norm > 0.0).then_some(plan.optimizer.clip_norm),
     };
-    let (mut sharding, parameters) = sharding(plan, world, masters.specs(), kind)?;
+    let (mut sharding, parameters) = sharding(plan, world, kind)?;
     let mut optimizer = AdamW::over(sharding.held()?, parameters.specs(), settings, device)?;
-    optimizer.set_masters(&masters)?;
+    match (moments, &plan.model.weights) {
+        (Some(folder), _) => fill(&optimizer, &folder.join(MODEL), config)?,
+        (None, Weights::Folder(folder) | Weights::WithOptimizer(folder)) => fill(&optimizer, folder, config)?,
+        (None, Weights::Fresh) => Parameters::draw(config, plan.seed, |at, drawn| optimizer.set_master(at, drawn))?,
+    }
     optimizer.round_masters()?;
-    drop(masters);
     if let Some(folder) = moments {
         checkpoint::load::optimizer(folder, &parameters, &mut optimizer).with_context(|| {
             format!("{}: the optimizer's state does not fit this model in this precision", folder.display())
@@ -162,17 +158,26 @@ pub fn engine(plan: &Plan, checkpoint: Option<&Path>, world: Option<&World>) -> 
     Ok(if plan.device.graphs { engine.with_graphs() } else { engine })
 }
 
+/// Fills masters from the weights of a Hugging Face folder, of which only what this rank holds is read.
+fn fill(optimizer: &AdamW, folder: &Path, config: &ModelConfig) -> anyhow::Result<()> {
+    let weights = hf::import::Weights::open(folder, config)?;
+    for (parameter, from, master) in optimizer.masters() {
+        weights.fill(&weights.specs()[parameter].name, from, master)?;
+    }
+    Ok(())
+}
+
 /// What a rank holds of a model, with its parameters, zeros as yet.
 fn sharding(
     plan: &Plan,
     world: Option<&World>,
-    specs: &[ParameterSpec],
     kind: Kind,
 ) -> anyhow::Result<(Sharding, Parameters)> {
     let (config, device) = (&plan.model.config, device(plan));
     let Some(world) = world else {
+        let specs = names::parameters(config);
         let zeros = specs.iter().map(|spec| Tensor::f_zeros(&spec.shape, (kind, device)));
-        let parameters = Parameters::new(specs.to_vec(), zeros.collect::<Result<_, _>>()?)?;
+        let parameters = Parameters::new(specs.clone(), zeros.collect::<Result<_, _>>()?)?;
         return Ok((Sharding::alone(config, &parameters), parameters));
     };
     let DistributedPlan { world: ranks, shard, fully, reduce, .. } = plan.distributed;

@@ -2,12 +2,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
+use signal_hook::iterator::Signals;
+
+use crate::ffi;
 
 /// Exit code after a signal that was answered: 128 and the number of SIGINT, as shells have it.
 pub const INTERRUPTED: u8 = 130;
+
+/// Within this time, signals to one of many ranks are one request: a terminal and a launcher both pass it on.
+const ONCE: Duration = Duration::from_secs(2);
 
 /// Whether the run was asked to stop.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +34,34 @@ impl Stop {
             flag::register(signal, Arc::clone(&stop.0))?;
         }
         Ok(stop)
+    }
+
+    /// Listens to them as one of many ranks: a launcher may send what a terminal has sent already, and a signal ends the
+    /// program only 2 s after the first or later.
+    ///
+    /// # Errors
+    /// A system that has no such signals.
+    pub fn on_signals_of_ranks() -> std::io::Result<Self> {
+        let stop = Self::default();
+        let mut signals = Signals::new([SIGINT, SIGTERM])?;
+        let asked = stop.clone();
+        thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            let mut first: Option<Instant> = None;
+            for _ in signals.forever() {
+                match first {
+                    None => first = Some(Instant::now()),
+                    Some(first) if first.elapsed() > ONCE => ffi::end_process(INTERRUPTED),
+                    Some(_) => {}
+                }
+                asked.ask();
+            }
+        })?;
+        Ok(stop)
+    }
+
+    /// Asks for it, as a signal does: where another rank was asked to.
+    pub fn ask(&self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 
     /// Whether it was.

@@ -37,6 +37,9 @@ fn act(does: &str, launch: Launch) -> Outcome {
         // Until then rank 0 finds only what the rank 1 before has left.
         thread::sleep(Duration::from_millis(500));
     }
+    if let Some(fault) = does.strip_prefix("watched ") {
+        return watched::act(fault, launch);
+    }
     if does == "meet" {
         World::join(launch, Device::Cpu, Duration::from_secs(2))?;
         return Err("found everybody".into());
@@ -82,7 +85,7 @@ fn all_are_up(rank: usize, restart: u64) {
     }
 }
 
-fn of(values: &[i64], kind: Kind) -> Tensor {
+pub(super) fn of(values: &[i64], kind: Kind) -> Tensor {
     Tensor::from_slice(values).to_kind(kind)
 }
 

@@ -7,7 +7,7 @@ use tch::{Device, Kind, TchError, Tensor};
 use super::StepError;
 use crate::distributed::World;
 use crate::distributed::mesh::{Mesh, MeshGroups};
-use crate::ffi::{CollectiveError, Reduce, Work};
+use crate::ffi::{CollectiveError, Group, Reduce, Work};
 
 /// The groups of a rank. A group of one, which has nothing to tell, is none.
 #[derive(Debug)]
@@ -51,8 +51,8 @@ impl Link {
 
     /// The groups, to be closed.
     #[must_use]
-    pub fn into_groups(self) -> MeshGroups {
-        self.groups
+    pub fn into_groups(self) -> Vec<Group> {
+        self.groups.into_groups()
     }
 
     /// Sends nothing while `silent`: what is gathered is then whatever lies in memory.

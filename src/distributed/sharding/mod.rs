@@ -23,7 +23,7 @@ use self::link::Link;
 use self::units::Units;
 use self::weights::Weights;
 use super::flat::{Arrangement, Piece};
-use crate::ffi::{self, CollectiveError};
+use crate::ffi::{self, CollectiveError, Group};
 use crate::hf::names::{self, ParameterSpec};
 use crate::model::config::ModelConfig;
 use crate::model::decoder::{Moment, Part};
@@ -314,11 +314,11 @@ impl Sharding {
         ffi::forget_gradients(&self.parameters)
     }
 
-    /// Makes all weights there, unit by unit, and shows each parameter that `wanted` asks for, by its index.
+    /// Makes all weights there, unit by unit, and shows each parameter with its index.
     ///
     /// # Errors
     /// As [`at`](Self::at), and those of `see`.
-    pub fn visit<E: From<StepError>>(&mut self, mut see: impl FnMut(usize, &Tensor) -> Result<(), E>) -> Result<(), E> {
+    pub fn visit(&mut self, mut see: impl FnMut(usize, &Tensor) -> Result<(), StepError>) -> Result<(), StepError> {
         for (unit, members) in self.units.parameters.iter().enumerate() {
             if let Some(Together { link, weights, .. }) = &mut self.together {
                 weights.need(unit, link)?;
@@ -345,10 +345,22 @@ impl Sharding {
         self.together.as_ref().map_or(0, |together| together.link.take_sent())
     }
 
+    /// Whether weights stay where they are, or come and go.
+    #[must_use]
+    pub fn weights_stay(&self) -> bool {
+        !self.way.fully
+    }
+
+    /// Which of how many ranks that hold the same this one is.
+    #[must_use]
+    pub fn replica(&self) -> (usize, usize) {
+        self.together.as_ref().map_or((0, 1), |together| (together.link.replica(), together.link.mesh().replicate))
+    }
+
     /// The groups, to be closed.
     #[must_use]
-    pub fn into_link(self) -> Option<Link> {
-        self.together.map(|together| together.link)
+    pub fn into_groups(self) -> Vec<Group> {
+        self.together.map_or_else(Vec::new, |together| together.link.into_groups())
     }
 }
 

@@ -1,0 +1,116 @@
+//! The ranks that carry out a plan together, as one of them sees them; or one process alone, which does the same.
+
+use anyhow::Context as _;
+
+use crate::checkpoint::Together;
+use crate::distributed::World;
+use crate::distributed::agree::{Agreement, Flags, Pending};
+use crate::distributed::watch::{Settings, Watch};
+use crate::ffi::{CollectiveError, Group};
+
+/// This process among those that train together.
+#[derive(Debug)]
+pub struct Team<'a> {
+    world: Option<&'a World>,
+    together: Together<'a>,
+    agreement: Agreement,
+    watch: Option<Watch>,
+}
+
+impl<'a> Team<'a> {
+    /// One process alone.
+    #[must_use]
+    pub fn alone() -> Self {
+        Self { world: None, together: Together::alone(), agreement: Agreement::alone(), watch: None }
+    }
+
+    /// All ranks of a world, which from now on watch over each other: one that fails or panics ends all.
+    ///
+    /// # Errors
+    /// Ranks that do not come, or a store that is gone.
+    pub fn of(world: &'a World) -> anyhow::Result<Self> {
+        let watch = Watch::begin(world, Settings::default())?;
+        watch.on_panic();
+        let agreement = Agreement::open(world)?;
+        Ok(Self { world: Some(world), together: Together::of(world), agreement, watch: Some(watch) })
+    }
+
+    /// The ranks; `None` for a process alone.
+    #[must_use]
+    pub fn world(&self) -> Option<&'a World> {
+        self.world
+    }
+
+    /// Whether there is no other rank.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.world.is_none()
+    }
+
+    /// This process among the ranks.
+    #[must_use]
+    pub fn rank(&self) -> usize {
+        self.together.rank()
+    }
+
+    /// What all ranks bring about or none.
+    #[must_use]
+    pub fn together(&self) -> &Together<'a> {
+        &self.together
+    }
+
+    /// Says where this rank is: the step, and what it does there, in a word or two.
+    pub fn at(&self, step: u64, doing: &'static str) {
+        if let Some(watch) = &self.watch {
+            watch.at(step, doing);
+        }
+    }
+
+    /// Begins to ask what all want; see [`Agreement::begin`].
+    ///
+    /// # Errors
+    /// Other ranks that are gone.
+    pub fn ask(&self, flags: Flags) -> Result<Pending, CollectiveError> {
+        self.agreement.begin(flags)
+    }
+
+    /// Whether it is so on any rank; all wait for that.
+    ///
+    /// # Errors
+    /// Other ranks that are gone.
+    pub fn any(&self, here: bool) -> Result<bool, CollectiveError> {
+        Ok(self.ask(Flags { stop: here, save: false })?.wait()?.stop)
+    }
+
+    /// What a run came to. Where it failed on one of many ranks, that ends all of them, with one report.
+    ///
+    /// # Errors
+    /// Of a process alone, the run's own.
+    pub fn judged<T>(&self, outcome: anyhow::Result<T>) -> anyhow::Result<T> {
+        match (&outcome, &self.watch) {
+            (Err(error), Some(watch)) => watch.failed(error.as_ref()),
+            _ => outcome,
+        }
+    }
+
+    /// Waits until every rank is here, and ends groups that none of them uses any more.
+    ///
+    /// # Errors
+    /// Ranks that do not come.
+    pub fn close(&self, groups: Vec<Group>) -> anyhow::Result<()> {
+        let Some(world) = self.world else { return Ok(()) };
+        world.all().barrier()?.wait()?;
+        groups.into_iter().try_for_each(Group::close).context("ending a group of ranks")
+    }
+
+    /// Leaves together: no rank watches any more. Returns the groups that are to be closed with the world.
+    ///
+    /// # Errors
+    /// Ranks that do not come.
+    pub fn leave(mut self) -> Result<Vec<Group>, CollectiveError> {
+        if let (Some(world), Some(watch)) = (self.world, &mut self.watch) {
+            watch.leave(world)?;
+        }
+        Ok(self.agreement.into_groups())
+    }
+}

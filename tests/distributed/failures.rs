@@ -1,0 +1,294 @@
+//! Where something befalls a rank: every process ends, and one report says which rank it was.
+
+use super::watched::NODE;
+use super::*;
+
+/// What a rank has said, without the test runner around it.
+fn said(ended: &Ended) -> Vec<&str> {
+    let runner = |line: &&str| line.starts_with("running ") || line.starts_with("test ") || *line == "ok";
+    ended.text.lines().filter(|line| !line.trim().is_empty() && !runner(line)).collect()
+}
+
+/// The one report of a job, and that of the ranks only `reporter` has said more than a line, and only rank 0 anything.
+fn reported(ended: &[Ended], dead: &[usize]) -> (usize, String) {
+    let all = || ended.iter().enumerate().filter(|(rank, _)| !dead.contains(rank));
+    for (rank, ended) in all() {
+        assert_eq!(ended.code, Some(1), "rank {rank}: {}", ended.text);
+    }
+    let reports: Vec<_> =
+        all().filter(|(_, ended)| ended.text.lines().any(|line| line.starts_with("error: "))).collect();
+    let [(reporter, report)] = reports[..] else { panic!("{} reports: {ended:#?}", reports.len()) };
+    let report = said(report);
+    assert_eq!(report.iter().filter(|line| line.starts_with("error: ")).count(), 1, "{report:#?}");
+    let headline = report[0].strip_prefix("error: ").unwrap();
+    for (rank, ended) in all().filter(|(rank, _)| *rank != reporter) {
+        let expected = if rank == 0 { vec![format!("ended: {headline}")] } else { vec![] };
+        assert_eq!(said(ended), expected, "rank {rank}");
+    }
+    (reporter, report.join("\n"))
+}
+
+#[test]
+fn a_job_that_nothing_befalls_ends_and_saves_where_rank_0_says() {
+    let port = free_port();
+    let mut job = Job::new("watched none", 3);
+    for rank in 0..3 {
+        job.start(command(&this()), &by_hand(rank, 3, port));
+    }
+    let (ended, folder) = job.end();
+    all_succeed(&ended);
+    told(
+        &folder,
+        &[0, 1, 2]
+            .map(|rank| format!("{rank} of 3, start 0: made all steps, saved at [2]"))
+            .each_ref()
+            .map(String::as_str),
+    );
+    assert!(ended.iter().all(|ended| said(ended).is_empty()), "{ended:#?}");
+}
+
+#[test]
+fn where_a_rank_is_killed_another_reports_which() {
+    let ended = run("watched killed 2", 4, &[0, 1, 2, 3]);
+    let (_, report) = reported(&ended, &[2]);
+    assert!(report.starts_with("error: rank 2 of 4 has stopped: no sign of life for "), "{report}");
+    // Where it was at its last beat, which need not be where it was killed.
+    assert!(report.contains("\n  rank 2: ") && report.contains(", last seen at step "), "{report}");
+}
+
+#[test]
+fn where_a_rank_hangs_as_a_process_another_reports_which_and_it_ends_when_it_goes_on() {
+    let port = free_port();
+    let mut job = Job::new("watched stopped 2", 3);
+    for rank in 0..3 {
+        job.start(command(&this()), &by_hand(rank, 3, port));
+    }
+    let hung = job.children[2].0.id().to_string();
+    let deadline = Instant::now() + LIMIT;
+    while job.children[..2].iter_mut().any(|(child, _)| child.try_wait().unwrap().is_none())
+        && Instant::now() < deadline
+    {
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(job.children[2].0.try_wait().unwrap().is_none(), "it was stopped");
+    assert!(Command::new("kill").args(["-CONT", &hung]).status().unwrap().success());
+    let (_, report) = reported(&job.end().0, &[]);
+    assert!(report.starts_with("error: rank 2 of 3 has stopped: no sign of life for "), "{report}");
+    assert!(report.contains("no answer within"), "{report}");
+}
+
+#[test]
+fn where_a_rank_hangs_outside_of_collectives_another_reports_which_and_what_it_did() {
+    let (reporter, report) = reported(&run("watched hang 1", 3, &[0, 1, 2]), &[]);
+    assert_ne!(reporter, 1);
+    assert!(report.starts_with("error: rank 1 of 3 keeps the others waiting, and is alive\n  rank 1: "), "{report}");
+    assert!(report.contains(", at step 3 (befalling) for "), "{report}");
+}
+
+#[test]
+fn an_error_of_a_rank_is_reported_by_itself() {
+    let (reporter, report) = reported(&run("watched error 1", 3, &[0, 1, 2]), &[]);
+    assert_eq!(reporter, 1);
+    let expected = "error: rank 1 of 3 failed at step 3 (befalling): reading a corpus: failed to open file \
+                    `no/such/corpus.bin`: No such file or directory (os error 2)\n  rank 1 is process ";
+    assert!(report.starts_with(expected), "{report}");
+}
+
+#[test]
+fn an_error_of_rank_0_that_keeps_the_store_is_told_to_the_others_first() {
+    let (reporter, _) = reported(&run("watched error 0", 3, &[0, 1, 2]), &[]);
+    assert_eq!(reporter, 0);
+}
+
+#[test]
+fn an_error_that_all_ranks_find_is_reported_once() {
+    let (_, report) = reported(&run("watched error all", 4, &[0, 1, 2, 3]), &[]);
+    assert!(report.contains(" of 4 failed at step 3 (befalling): reading a corpus: "), "{report}");
+}
+
+#[test]
+fn a_panic_of_a_rank_is_reported_by_itself_in_whatever_thread() {
+    for (does, said) in [
+        ("watched panic 1", "an index out of bounds"),
+        ("watched panic of a thread 1", "a thread's index out of bounds"),
+    ] {
+        let (reporter, report) = reported(&run(does, 2, &[0, 1]), &[]);
+        assert_eq!(reporter, 1);
+        let begins = "error: rank 1 of 2 failed at step 3 (befalling): panicked at tests/distributed/watched.rs:";
+        assert!(report.starts_with(begins) && report.contains(said), "{report}");
+    }
+}
+
+#[test]
+fn where_rank_0_is_killed_and_the_store_with_it_one_rank_of_the_node_says_so() {
+    let (reporter, report) = reported(&run("watched killed 0", 3, &[0, 1, 2]), &[0]);
+    assert_eq!((reporter, report.lines().count()), (1, 1), "{report}");
+    assert!(report.starts_with("error: rank 1 of 3 (") && report.contains("lost the store that rank 0 ("), "{report}");
+}
+
+#[test]
+fn where_rank_0_hangs_and_the_store_with_it_one_rank_of_the_node_says_so() {
+    let port = free_port();
+    let mut job = Job::new("watched stopped 0", 3);
+    for rank in 0..3 {
+        job.start(command(&this()), &by_hand(rank, 3, port));
+    }
+    // Rank 0 stays as it is, as the test's own processes are killed at its end.
+    let hung = job.children.remove(0);
+    let (ended, _) = job.end();
+    let (mut child, _) = hung;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let all: Vec<_> = std::iter::once(Ended { code: None, text: String::new() }).chain(ended).collect();
+    let (reporter, report) = reported(&all, &[0]);
+    assert_eq!((reporter, report.lines().count()), (1, 1), "{report}");
+    assert!(report.contains("lost the store that rank 0 (") && report.contains("no answer for "), "{report}");
+}
+
+#[test]
+fn where_one_rank_is_asked_to_stop_all_stop_at_the_same_step() {
+    let port = free_port();
+    let mut job = Job::new("watched asked 1", 3);
+    for rank in 0..3 {
+        job.start(command(&this()), &by_hand(rank, 3, port));
+    }
+    let (ended, folder) = job.end();
+    all_succeed(&ended);
+    // Asked within step 3, whose question was under way already.
+    told(
+        &folder,
+        &[0, 1, 2]
+            .map(|rank| format!("{rank} of 3, start 0: stopped at step 4, saved at [2]"))
+            .each_ref()
+            .map(String::as_str),
+    );
+}
+
+/// The lines that torchrun's workers and torchrun itself have left.
+fn errors(ended: &Ended) -> Vec<&str> {
+    ended.text.lines().filter(|line| line.starts_with("error: ")).collect()
+}
+
+#[test]
+fn torchrun_starts_a_job_again_that_has_failed_and_it_goes_on() {
+    for (does, reported) in [
+        ("watched error 1 once", "error: rank 1 of 3 failed at step 3 (befalling): reading a corpus: "),
+        ("watched killed 1 once", "error: rank 1 of 3 has stopped: no sign of life for "),
+    ] {
+        let Some((ended, folder)) = torchrun(does, 3, &["--max-restarts", "1", "--monitor-interval", "0.1"]) else {
+            return;
+        };
+        assert_eq!(ended.code, Some(0), "{}", ended.text);
+        let errors = errors(&ended);
+        assert!(matches!(errors[..], [error] if error.starts_with(reported)), "{}", ended.text);
+        told(
+            &folder,
+            &[0, 1, 2]
+                .map(|rank| format!("{rank} of 3, start 1: made all steps, saved at [2]"))
+                .each_ref()
+                .map(String::as_str),
+        );
+    }
+}
+
+#[test]
+fn torchruns_own_summary_has_the_report() {
+    let Some((ended, _)) = torchrun("watched error 1", 2, &["--monitor-interval", "0.1"]) else { return };
+    assert_eq!(ended.code, Some(1), "{}", ended.text);
+    let (_, root) =
+        ended.text.split_once("Root Cause (first observed failure):").unwrap_or_else(|| panic!("{}", ended.text));
+    assert!(root.contains("traceback : rank 1 of 2 failed at step 3 (befalling): reading a corpus: "), "{root}");
+}
+
+#[test]
+fn a_signal_to_torchrun_stops_all_ranks_at_the_same_step() {
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/.venv/bin/torchrun");
+    if !Path::new(program).exists() {
+        return crate::skipped("torchrun", "make setup installs it");
+    }
+    let mut job = Job::new("watched cut", 2);
+    let own = [program, "--standalone", "--no-python", "--nproc-per-node", "2"].map(str::to_owned);
+    job.start(command(&[own.to_vec(), this()].concat()), &[]);
+    wait_until_under_way(&job);
+    let torchrun = job.children[0].0.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &torchrun]).status().unwrap().success());
+    let (ended, folder) = job.end();
+    assert!(errors(&ended[0]).is_empty(), "{}", ended[0].text);
+    let stopped = [0, 1].map(|rank| fs_err::read_to_string(folder.path().join(format!("told-{rank}"))).unwrap());
+    let [first, second] = stopped.each_ref().map(|told| told.split_once(": ").unwrap().1);
+    assert!(first.starts_with("stopped at step ") && first == second, "{stopped:?}");
+}
+
+fn wait_until_under_way(job: &Job) {
+    let (deadline, file) = (Instant::now() + LIMIT, job.folder.path().join("under-way"));
+    while !file.exists() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(file.exists(), "nothing is under way");
+}
+
+#[test]
+fn a_node_that_is_gone_leaves_a_smaller_world_that_torchrun_starts_again() {
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/.venv/bin/torchrun");
+    if !Path::new(program).exists() {
+        return crate::skipped("torchrun", "make setup installs it");
+    }
+    let endpoint = format!("127.0.0.1:{}", free_port());
+    let own = [program, "--no-python", "--nproc-per-node", "2", "--nnodes", "1:2", "--max-restarts", "2"];
+    let meeting =
+        ["--rdzv-backend", "c10d", "--rdzv-id", "two", "--rdzv-endpoint", &endpoint, "--local-addr", "127.0.0.1"];
+    // How long others may still come once there are enough nodes.
+    let last_call = ["--rdzv-conf", "last_call_timeout=15", "--monitor-interval", "0.1"];
+    let line: Vec<_> =
+        own.iter().chain(&meeting).chain(&last_call).map(|&text| text.to_owned()).chain(this()).collect();
+    // Whoever is there first is not to wait: after the restart there are fewer.
+    let mut job = Job::new("watched gone with its launcher node once", 1);
+    job.start(command(&line), &[]);
+    let port = endpoint.rsplit_once(':').unwrap().1.parse::<u16>().unwrap();
+    let deadline = Instant::now() + LIMIT;
+    // The first of them keeps torchrun's store; the second is the one to go.
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(50));
+    }
+    job.start(command(&line), &[(NODE, "goes".to_owned())]);
+    let (ended, folder) = job.end();
+    assert_eq!((ended[0].code, ended[1].code), (Some(0), None), "{ended:#?}");
+    let errors = errors(&ended[0]);
+    let [report] = errors[..] else { panic!("{}", ended[0].text) };
+    assert!(report.contains(" of 4 have stopped: no sign of life for "), "{report}");
+    let restarted = |rank| format!("{rank} of 2, start 1: made all steps, saved at [2]");
+    told(&folder, &[restarted(0), restarted(1)].each_ref().map(String::as_str));
+}
+
+#[test]
+fn where_the_link_between_two_nodes_is_cut_each_says_so_and_all_end() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/distributed/two-nodes.sh");
+    let inside = ["--user", "--map-root-user", "--net", "--pid", "--fork", "ip", "link"];
+    let namespaces = Command::new("unshare").args(inside).output().is_ok_and(|output| output.status.success());
+    if !namespaces {
+        return crate::skipped("two nodes", "needs user and network namespaces: unshare and ip");
+    }
+    let logs = tempfile::tempdir().unwrap();
+    let mut job = Job::new("watched cut", 4);
+    let under_way = job.folder.path().join("under-way").display().to_string();
+    let own = [script, &logs.path().display().to_string(), "2", &under_way].map(str::to_owned);
+    job.start(command(&[own.to_vec(), this()].concat()), &[]);
+    let (script, _folder) = job.end();
+    assert_eq!(script[0].code, Some(0), "{}", script[0].text);
+    let ended: Vec<_> = (0..4)
+        .map(|rank| {
+            let read = |what: &str| fs_err::read_to_string(logs.path().join(format!("{what}-{rank}"))).unwrap();
+            Ended { code: read("code").trim().parse().ok(), text: read("log") }
+        })
+        .collect();
+    let (_, report) = reported(&ended, &[2, 3]);
+    assert!(report.starts_with("error: ranks 2, 3 of 4 have stopped: no sign of life for "), "{report}");
+    assert!(report.contains("ranks 2, 3: node-b, last seen at step "), "{report}");
+    assert_eq!((ended[2].code, ended[3].code), (Some(1), Some(1)), "{ended:#?}");
+    let cut_off = said(&ended[2]).join("\n");
+    assert!(
+        cut_off.starts_with("error: rank 2 of 4 (node-b) at step ") && cut_off.contains("kept at 10.77.0.1:"),
+        "{cut_off}"
+    );
+    assert_eq!(said(&ended[3]), [""; 0]);
+}
