@@ -7,8 +7,8 @@
 #   RANKS=2 recipes/launch/torchrun.sh RECIPE --set device.kind=cpu                   # two processes on the CPU
 #
 # HEAD is where ranks meet: a node of the job that all others reach, and a free port there. RUN is any name, the same on all
-# nodes and no other job's. RESTARTS is how often all ranks are started again after a failure, or (NODES=1:2) when a node comes or
-# goes; they go on from the newest checkpoint. run.output lies where every node sees the same files.
+# nodes and no other job's. RESTARTS is how often all ranks are started again after a failure; they go on from the newest
+# checkpoint. run.output lies where every node sees the same files.
 set -euo pipefail
 recipe=${1:?RECIPE is missing: recipes/launch/torchrun.sh RECIPE [ARGUMENT...]}
 shift
@@ -23,6 +23,8 @@ else
         --rdzv-id="${RUN:?RUN is missing: a name of this job, the same on all nodes}"
     )
 fi
+# By default torchrun keeps the ranks' store too, and a node that comes later never learns where (torch 2.11): a rank keeps it.
+[[ $nodes != *:* ]] || export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 
 # The interface that nodes reach each other by, where NCCL or Gloo take another; the InfiniBand adapters, where not all are meant.
 # export NCCL_SOCKET_IFNAME=eth0 GLOO_SOCKET_IFNAME=eth0
