@@ -41,7 +41,7 @@ impl<'a> Fault<'a> {
     fn befalls(&self, stop: &Stop) -> anyhow::Result<()> {
         match self.what {
             "killed" => signal("-9", process::id()),
-            "stopped" => signal("-STOP", process::id()),
+            "stopped" | "silent" => signal("-STOP", process::id()),
             "gone with its launcher" => {
                 signal("-9", parent_id());
                 signal("-9", process::id());
@@ -72,8 +72,9 @@ pub(super) fn act(fault: &str, launch: Launch) -> Outcome {
     let stop = Stop::on_signals_of_ranks()?;
     let fault = Fault::read(fault, &launch);
     // How long a rank that hangs is waited for, too.
-    let world = World::join(launch, Device::Cpu, Duration::from_secs(12))?;
-    let settings = Settings { beat: Duration::from_millis(500), ..Settings::default() };
+    let (timeout, silence) = if fault.what == "silent" { (60, 4) } else { (12, 60) };
+    let world = World::join(launch, Device::Cpu, Duration::from_secs(timeout))?;
+    let settings = Settings { beat: Duration::from_millis(500), silence: Duration::from_secs(silence) };
     let mut watch = Watch::begin(&world, settings)?;
     watch.on_panic();
     let agreement = Agreement::open(&world)?;
