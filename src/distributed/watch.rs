@@ -10,6 +10,7 @@
 //! It costs a rank two requests a second, one that writes its beat and one that looks for one key; what others say of
 //! themselves is read only where something has failed, and by rank 0 four times in [`Settings::silence`].
 
+use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::error::Error;
 use std::panic;
@@ -99,23 +100,22 @@ impl Watch {
         *locked(&self.shared.place) = Place::now(step, doing);
     }
 
-    /// Ends the job for `error`, and this process with exit code [`FAILED`](super::end::FAILED), with a report on stderr if no other rank has
-    /// failed before.
+    /// Ends the job for `error`, and this process with exit code [`FAILED`](super::end::FAILED), with a report on stderr if
+    /// no other rank has failed before.
     pub fn failed(&self, error: &(dyn Error + 'static)) -> ! {
         let text = report::chain(error);
         if report::is_consequence(error) { self.shared.consequence(&text) } else { self.shared.cause(&text) }
     }
 
-    /// Makes every panic of this process from now on, of whatever thread, end the job as an error does. Whoever
-    /// catches some panics has to keep them from this hook by one of its own.
-    pub fn on_panic(&self) {
+    /// Makes every panic of this process from now on, of whatever thread, end the job as an error does; but those whose
+    /// payload is `caught`, as the trainer catches what libtorch throws.
+    pub fn on_panic(&self, caught: fn(&(dyn Any + Send)) -> bool) {
         let shared = Arc::downgrade(&self.shared);
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            let Some(shared) = shared.upgrade().filter(|shared| !shared.over.load(Ordering::Relaxed)) else {
-                return before(info);
-            };
             let payload = info.payload();
+            let watching = shared.upgrade().filter(|shared| !shared.over.load(Ordering::Relaxed) && !caught(payload));
+            let Some(shared) = watching else { return before(info) };
             let said = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
             let said = said.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
             let place = info.location().map_or(String::new(), |place| format!(" at {place}"));

@@ -120,6 +120,11 @@ fn a_panic_of_a_rank_is_reported_by_itself_in_whatever_thread() {
 }
 
 #[test]
+fn what_libtorch_throws_and_the_trainer_catches_ends_nothing() {
+    all_succeed(&run("watched refused by libtorch all", 2, &[0, 1]));
+}
+
+#[test]
 fn where_rank_0_is_killed_and_the_store_with_it_one_rank_of_the_node_says_so() {
     let (reporter, report) = reported(&run("watched killed 0", 3, &[0, 1, 2]), &[0]);
     assert_eq!((reporter, report.lines().count()), (1, 1), "{report}");

@@ -8,6 +8,7 @@ use hephaestus::distributed::agree::{Agreement, Flags};
 use hephaestus::distributed::rendezvous::Launch;
 use hephaestus::distributed::watch::{Settings, Watch};
 use hephaestus::ffi::Reduce;
+use hephaestus::train::refusal;
 use hephaestus::train::stop::Stop;
 use tch::{Device, Kind};
 
@@ -54,6 +55,10 @@ impl<'a> Fault<'a> {
             "panic of a thread" => {
                 let _ = thread::spawn(|| panic!("a thread's index out of bounds")).join();
             }
+            "refused by libtorch" => {
+                let refused = std::panic::catch_unwind(|| of(&[1, 2], Kind::Float).view([3]));
+                anyhow::ensure!(refused.is_err(), "libtorch refuses this");
+            }
             "hang" => thread::sleep(LIMIT),
             "asked" => stop.ask(),
             other => anyhow::bail!("{other} is nothing that befalls"),
@@ -76,7 +81,7 @@ pub(super) fn act(fault: &str, launch: Launch) -> Outcome {
     let world = World::join(launch, Device::Cpu, Duration::from_secs(timeout))?;
     let settings = Settings { beat: Duration::from_millis(500), silence: Duration::from_secs(silence) };
     let mut watch = Watch::begin(&world, settings)?;
-    watch.on_panic();
+    watch.on_panic(refusal::is_thrown);
     let agreement = Agreement::open(&world)?;
     match steps(&world, &watch, &agreement, &stop, &fault) {
         Ok(told) => {
