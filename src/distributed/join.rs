@@ -194,7 +194,7 @@ fn lost(launch: &Launch, error: &TchError) -> JoinError {
     JoinError::Lost { rank, world, host: host.clone(), port, reason: first_line(error) }
 }
 
-fn first_line(error: &TchError) -> String {
+pub(super) fn first_line(error: &TchError) -> String {
     let text = match error {
         TchError::Torch(text) => text.clone(),
         other => other.to_string(),

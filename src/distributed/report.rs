@@ -71,22 +71,22 @@ pub(super) fn of_cause(rank: usize, world: usize, own: &Beat, error: &str) -> Re
 
 /// What the ranks have said of themselves, before and after a wait.
 #[derive(Debug)]
-pub(super) struct Seen<'a> {
+pub(super) struct Seen {
     /// By rank.
-    pub(super) before: &'a [Option<Beat>],
+    pub(super) before: Vec<Option<Beat>>,
     /// By rank.
-    pub(super) after: &'a [Option<Beat>],
+    pub(super) after: Vec<Option<Beat>>,
     /// How long that was.
     pub(super) waited: Duration,
 }
 
 /// `rank` found by `error`, such as a collective that failed, that others do not go on: those who are silent are named, else
 /// those who are behind, else those who wait for nothing yet.
-pub(super) fn of_consequence(rank: usize, seen: &Seen<'_>, error: &str) -> Report {
+pub(super) fn of_consequence(rank: usize, seen: &Seen, error: &str) -> Report {
     let world = seen.after.len();
     let others = || (0..world).filter(|&other| other != rank);
     let count = |beats: &[Option<Beat>], rank: usize| beats[rank].as_ref().map(|beat| beat.count);
-    let silent: Vec<_> = others().filter(|&other| count(seen.before, other) == count(seen.after, other)).collect();
+    let silent: Vec<_> = others().filter(|&other| count(&seen.before, other) == count(&seen.after, other)).collect();
     let goes_on =
         |other: &usize| !silent.contains(other) && seen.after[*other].as_ref().is_some_and(|beat| !beat.failed);
     let busy: Vec<_> = others().filter(goes_on).collect();
@@ -102,10 +102,10 @@ pub(super) fn of_consequence(rank: usize, seen: &Seen<'_>, error: &str) -> Repor
         let why = "killed, hung or cut off from the store";
         let headline =
             format!("{} of {world} {have} stopped: no sign of life for {waited:.1} s ({why})", named(&silent));
-        let mut details = places(&silent, seen.after, "last seen at");
+        let mut details = places(&silent, &seen.after, "last seen at");
         details.push(noticed);
         let rest: Vec<_> = (0..world).filter(|rank| !silent.contains(rank)).collect();
-        details.extend(places(&rest, seen.after, "at"));
+        details.extend(places(&rest, &seen.after, "at"));
         return Report { headline, details };
     }
     if !behind.is_empty() {
@@ -115,15 +115,15 @@ pub(super) fn of_consequence(rank: usize, seen: &Seen<'_>, error: &str) -> Repor
             named(&behind),
             if behind.len() == 1 { "is" } else { "are" }
         );
-        let mut details = places(&behind, seen.after, "at");
+        let mut details = places(&behind, &seen.after, "at");
         details.push(noticed);
         let rest: Vec<_> = (0..world).filter(|rank| !behind.contains(rank)).collect();
-        details.extend(places(&rest, seen.after, "at"));
+        details.extend(places(&rest, &seen.after, "at"));
         return Report { headline, details };
     }
     let all: Vec<_> = (0..world).collect();
     let mut details = vec!["every rank is alive and says the same: see what lies between their nodes".to_owned()];
-    details.extend(places(&all, seen.after, "at"));
+    details.extend(places(&all, &seen.after, "at"));
     Report { headline: error.to_owned(), details }
 }
 
@@ -194,7 +194,8 @@ mod tests {
 
     fn report(before: &[Option<Beat>], after: &[Option<Beat>]) -> String {
         let waited = Duration::from_secs(3);
-        of_consequence(0, &Seen { before, after, waited }, "all_reduce: no answer").text()
+        of_consequence(0, &Seen { before: before.to_vec(), after: after.to_vec(), waited }, "all_reduce: no answer")
+            .text()
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! It costs a rank two requests a second, one that writes its beat and one that looks for one key; what others say of
 //! themselves is read only where something has failed, and by rank 0 four times in [`Settings::silence`].
 
+use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::error::Error;
 use std::panic;
@@ -22,6 +23,7 @@ use tch::TchError;
 
 use super::World;
 use super::beat::{Beat, Place, host};
+use super::join::first_line;
 use super::rendezvous::Launch;
 use super::report::{self, Seen};
 use crate::ffi::{CollectiveError, Store};
@@ -98,23 +100,22 @@ impl Watch {
         *locked(&self.shared.place) = Place::now(step, doing);
     }
 
-    /// Ends the job for `error`, and this process with exit code [`FAILED`](super::end::FAILED), with a report on stderr if no other rank has
-    /// failed before.
+    /// Ends the job for `error`, and this process with exit code [`FAILED`](super::end::FAILED), with a report on stderr if
+    /// no other rank has failed before.
     pub fn failed(&self, error: &(dyn Error + 'static)) -> ! {
         let text = report::chain(error);
         if report::is_consequence(error) { self.shared.consequence(&text) } else { self.shared.cause(&text) }
     }
 
-    /// Makes every panic of this process from now on, of whatever thread, end the job as an error does. Whoever
-    /// catches some panics has to keep them from this hook by one of its own.
-    pub fn on_panic(&self) {
+    /// Makes every panic of this process from now on, of whatever thread, end the job as an error does; but those whose
+    /// payload is `caught`, as the trainer catches what libtorch throws.
+    pub fn on_panic(&self, caught: fn(&(dyn Any + Send)) -> bool) {
         let shared = Arc::downgrade(&self.shared);
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            let Some(shared) = shared.upgrade().filter(|shared| !shared.over.load(Ordering::Relaxed)) else {
-                return before(info);
-            };
             let payload = info.payload();
+            let watching = shared.upgrade().filter(|shared| !shared.over.load(Ordering::Relaxed) && !caught(payload));
+            let Some(shared) = watching else { return before(info) };
             let said = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
             let said = said.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
             let place = info.location().map_or(String::new(), |place| format!(" at {place}"));
@@ -267,22 +268,27 @@ impl Shared {
         if silence.longest(&self.seen()?) < self.settings.silence {
             return Ok(());
         }
-        let (before, after, _) = self.compared()?;
-        let seen = Seen { before: &before, after: &after, waited: self.settings.silence };
+        let seen = Seen { waited: self.settings.silence, ..self.compared()? };
         match self.claim(&report::of_consequence(0, &seen, "no collective has failed yet"))? {}
     }
 
-    /// What every rank said of itself before and after the time that one whose collective failed gives to others; and how
-    /// long that was.
-    fn compared(&self) -> Result<(Vec<Option<Beat>>, Vec<Option<Beat>>, Duration), TchError> {
+    /// What every rank says of itself before and after the time that one whose collective failed gives to others.
+    fn compared(&self) -> Result<Seen, TchError> {
         let before = self.seen()?;
         let begun = Instant::now();
-        while begun.elapsed() < self.patience() {
+        self.wait_for_a_report(self.patience())?;
+        self.beat()?;
+        Ok(Seen { before, after: self.seen()?, waited: begun.elapsed() })
+    }
+
+    /// Gives others time to report, with which this process ends.
+    fn wait_for_a_report(&self, time: Duration) -> Result<(), TchError> {
+        let begun = Instant::now();
+        while begun.elapsed() < time {
             thread::sleep(self.settings.beat / 4);
             self.look()?;
         }
-        self.beat()?;
-        Ok((before, self.seen()?, begun.elapsed()))
+        Ok(())
     }
 
     /// Ends the watch, at once where nothing is being waited for.
@@ -320,9 +326,12 @@ impl Shared {
     /// A collective failed here: gives the rank that knows why the time to say so, and finds out what is known.
     fn consequence(&self, error: &str) -> ! {
         self.failing.store(true, Ordering::Relaxed);
-        let claimed = self.beat().and_then(|()| self.compared()).and_then(|(before, after, waited)| {
-            let seen = Seen { before: &before, after: &after, waited };
-            self.claim(&report::of_consequence(self.launch.rank, &seen, error))
+        let claimed = self.beat().and_then(|()| {
+            // One rank looks for all, so that what is asked of the store grows with the ranks and not with their square.
+            if self.ask(|store| store.add(&self.key("noticed"), 1))? > 1 {
+                self.wait_for_a_report(self.patience() * 3)?;
+            }
+            self.claim(&report::of_consequence(self.launch.rank, &self.compared()?, error))
         });
         match claimed {
             Ok(never) => match never {},
@@ -355,12 +364,4 @@ impl Silence {
 
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn first_line(error: &TchError) -> String {
-    let text = match error {
-        TchError::Torch(text) => text.clone(),
-        other => other.to_string(),
-    };
-    text.lines().next().unwrap_or_default().to_owned()
 }

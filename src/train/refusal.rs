@@ -100,6 +100,12 @@ pub(super) fn attempt<T>(body: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Re
     }
 }
 
+/// Whether a panic of this payload is one that [`caught`] makes an error of.
+#[must_use]
+pub fn is_thrown(payload: &(dyn Any + Send)) -> bool {
+    thrown(payload).is_some()
+}
+
 /// The error in the payload of a panic, where it is one that libtorch threw: tch's plain operations, of which models are
 /// written, panic with it.
 #[must_use]

@@ -120,6 +120,11 @@ fn a_panic_of_a_rank_is_reported_by_itself_in_whatever_thread() {
 }
 
 #[test]
+fn what_libtorch_throws_and_the_trainer_catches_ends_nothing() {
+    all_succeed(&run("watched refused by libtorch all", 2, &[0, 1]));
+}
+
+#[test]
 fn where_rank_0_is_killed_and_the_store_with_it_one_rank_of_the_node_says_so() {
     let (reporter, report) = reported(&run("watched killed 0", 3, &[0, 1, 2]), &[0]);
     assert_eq!((reporter, report.lines().count()), (1, 1), "{report}");
@@ -128,21 +133,31 @@ fn where_rank_0_is_killed_and_the_store_with_it_one_rank_of_the_node_says_so() {
 
 #[test]
 fn where_rank_0_hangs_and_the_store_with_it_one_rank_of_the_node_says_so() {
+    let (reporter, report) = reported(&run_stopped("watched stopped 0", 0), &[0]);
+    assert_eq!((reporter, report.lines().count()), (1, 1), "{report}");
+    assert!(report.contains("lost the store that rank 0 (") && report.contains("no answer for "), "{report}");
+}
+
+#[test]
+fn a_rank_that_is_silent_is_reported_by_rank_0_before_a_collective_fails() {
+    let (reporter, report) = reported(&run_stopped("watched silent 2", 2), &[2]);
+    assert_eq!(reporter, 0);
+    assert!(report.starts_with("error: rank 2 of 3 has stopped: no sign of life for 4.0 s"), "{report}");
+    assert!(report.contains("noticed by rank 0: no collective has failed yet"), "{report}");
+}
+
+/// Starts three ranks of which one stops itself for ever, and returns how the others ended.
+fn run_stopped(does: &'static str, stopped: usize) -> Vec<Ended> {
     let port = free_port();
-    let mut job = Job::new("watched stopped 0", 3);
+    let mut job = Job::new(does, 3);
     for rank in 0..3 {
         job.start(command(&this()), &by_hand(rank, 3, port));
     }
-    // Rank 0 stays as it is, as the test's own processes are killed at its end.
-    let hung = job.children.remove(0);
-    let (ended, _) = job.end();
-    let (mut child, _) = hung;
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let all: Vec<_> = std::iter::once(Ended { code: None, text: String::new() }).chain(ended).collect();
-    let (reporter, report) = reported(&all, &[0]);
-    assert_eq!((reporter, report.lines().count()), (1, 1), "{report}");
-    assert!(report.contains("lost the store that rank 0 (") && report.contains("no answer for "), "{report}");
+    let mut killed_at_the_end = Job::new(does, 1);
+    killed_at_the_end.children.push(job.children.remove(stopped));
+    let (mut ended, _) = job.end();
+    ended.insert(stopped, Ended { code: None, text: String::new() });
+    ended
 }
 
 #[test]

@@ -4,9 +4,10 @@
 #   two-nodes.sh LOGS RANKS WHEN COMMAND [ARGUMENT...]
 #
 # runs COMMAND as RANKS ranks on each node, with the variables that torchrun would set (and NODE, 0 or 1, so that with RANKS 1
-# the command may be a torchrun of its own); when the file WHEN is there, or that many seconds have
-# passed, it runs CUT (default: takes node-a's end of the link down; `tc qdisc add dev veth-a root netem loss 100%` loses packets silently;
-# `true` cuts nothing). LOGS/log-N is what rank N said and LOGS/code-N how it ended. Needs unshare, nsenter and ip, no root.
+# the command may be a torchrun of its own). When the file WHEN is there, or that many seconds have passed, it runs CUT; by
+# default that takes node-a's end of the link down, `true` cuts nothing, and where the kernel has netem,
+# `tc qdisc add dev veth-a root netem loss 100%` loses packets silently. LOGS/log-N is what rank N said and LOGS/code-N how it
+# ended. Needs unshare, nsenter and ip, no root.
 set -eu
 if [ "${TWO_NODES:-}" != inside ]; then
     # All that is started here ends with it.

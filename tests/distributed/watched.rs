@@ -8,6 +8,7 @@ use hephaestus::distributed::agree::{Agreement, Flags};
 use hephaestus::distributed::rendezvous::Launch;
 use hephaestus::distributed::watch::{Settings, Watch};
 use hephaestus::ffi::Reduce;
+use hephaestus::train::refusal;
 use hephaestus::train::stop::Stop;
 use tch::{Device, Kind};
 
@@ -41,7 +42,7 @@ impl<'a> Fault<'a> {
     fn befalls(&self, stop: &Stop) -> anyhow::Result<()> {
         match self.what {
             "killed" => signal("-9", process::id()),
-            "stopped" => signal("-STOP", process::id()),
+            "stopped" | "silent" => signal("-STOP", process::id()),
             "gone with its launcher" => {
                 signal("-9", parent_id());
                 signal("-9", process::id());
@@ -53,6 +54,10 @@ impl<'a> Fault<'a> {
             "panic" => panic!("an index out of bounds"),
             "panic of a thread" => {
                 let _ = thread::spawn(|| panic!("a thread's index out of bounds")).join();
+            }
+            "refused by libtorch" => {
+                let refused = std::panic::catch_unwind(|| of(&[1, 2], Kind::Float).view([3]));
+                anyhow::ensure!(refused.is_err(), "libtorch refuses this");
             }
             "hang" => thread::sleep(LIMIT),
             "asked" => stop.ask(),
@@ -72,10 +77,11 @@ pub(super) fn act(fault: &str, launch: Launch) -> Outcome {
     let stop = Stop::on_signals_of_ranks()?;
     let fault = Fault::read(fault, &launch);
     // How long a rank that hangs is waited for, too.
-    let world = World::join(launch, Device::Cpu, Duration::from_secs(12))?;
-    let settings = Settings { beat: Duration::from_millis(500), ..Settings::default() };
+    let (timeout, silence) = if fault.what == "silent" { (60, 4) } else { (12, 60) };
+    let world = World::join(launch, Device::Cpu, Duration::from_secs(timeout))?;
+    let settings = Settings { beat: Duration::from_millis(500), silence: Duration::from_secs(silence) };
     let mut watch = Watch::begin(&world, settings)?;
-    watch.on_panic();
+    watch.on_panic(refusal::is_thrown);
     let agreement = Agreement::open(&world)?;
     match steps(&world, &watch, &agreement, &stop, &fault) {
         Ok(told) => {
