@@ -27,7 +27,7 @@ pub(super) fn as_before(plan: &mut Plan, checkpoint: &Path) -> Option<String> {
     if !plan.room.rows || before == planned {
         return None;
     }
-    let fitting = plan.batch.rows.is_multiple_of(before).then(|| {
+    let fitting = plan.rows_a_rank().is_multiple_of(before).then(|| {
         let mut as_before = plan.clone();
         (as_before.room.rows, as_before.batch.micro_rows) = (false, before);
         fit::fastest(&as_before, plan.room.memory)
@@ -63,7 +63,7 @@ pub(super) fn rehearse(
     }
     loop {
         let trying = reporter.spin("trying whether a step fits into memory", 0);
-        let (batch, several) = (worst(plan), memory::Load::of(plan).several);
+        let (batch, several) = (worst(plan), plan.micro_batches() > 1);
         let tried = refusal::attempt(|| Ok(engine.rehearse(&batch, several)?));
         drop(trying);
         // All ranks compute in the same way.

@@ -25,6 +25,8 @@ pub struct Interval<'a> {
     /// Updates skipped in a row up to now.
     in_a_row: Tensor,
     steps: u64,
+    /// Bytes sent to other ranks, where there are any.
+    sent: Option<u64>,
     began: Instant,
     waited: Duration,
     /// FLOPs of a trained token, and how many the device can do a second, where that is known.
@@ -45,6 +47,7 @@ impl<'a> Interval<'a> {
             skipped: scalar(),
             in_a_row: scalar(),
             steps: 0,
+            sent: None,
             began: Instant::now(),
             waited: loader.waited(),
             flops: (flops, start::peak_flops(plan)),
@@ -63,6 +66,7 @@ impl<'a> Interval<'a> {
         self.skipped = self.skipped.f_add(&step.skipped)?;
         self.in_a_row = self.in_a_row.f_add(&step.skipped)?.f_mul(&step.skipped)?;
         self.steps += 1;
+        self.sent = step.sent.map(|bytes| bytes + self.sent.unwrap_or(0));
         Ok(())
     }
 
@@ -111,7 +115,6 @@ impl<'a> Interval<'a> {
         tokens: u64,
         lr: f64,
         skipped: u64,
-        sent: Option<u64>,
         loader: &Loader,
     ) -> Result<Progress, tch::TchError> {
         let sums = Vec::<f64>::try_from(self.by_source.f_to_kind(Kind::Double)?.f_flatten(0, -1)?)?;
@@ -137,12 +140,12 @@ impl<'a> Interval<'a> {
             memory: start::peak_memory(self.plan).unwrap_or_else(memory::resident),
             waited: ((loader.waited() - self.waited).as_secs_f64() / seconds).min(1.0),
             skipped,
-            communicated: sent.map(|bytes| bytes / self.steps.max(1)),
+            communicated: self.sent.map(|bytes| bytes / self.steps.max(1)),
             sources,
             eta: Duration::from_secs_f64(seconds / self.steps.max(1) as f64 * left as f64),
         };
         self.by_source = self.by_source.f_zeros_like()?;
-        (self.steps, self.began, self.waited) = (0, Instant::now(), loader.waited());
+        (self.steps, self.sent, self.began, self.waited) = (0, None, Instant::now(), loader.waited());
         Ok(progress)
     }
 

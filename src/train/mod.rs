@@ -202,8 +202,7 @@ impl Run<'_> {
                 interval.check(self.saver.newest())?;
             }
             if told {
-                let sent = (!team.is_alone()).then(|| self.engine.sharding.take_sent());
-                let progress = interval.report(&self.position, now, self.tokens, rate, self.skipped, sent, &loader)?;
+                let progress = interval.report(&self.position, now, self.tokens, rate, self.skipped, &loader)?;
                 self.reporter.progress(&progress)?;
             }
             if last || plan.validation.every.is_some_and(|every| self.position.step.is_multiple_of(every)) {

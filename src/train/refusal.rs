@@ -1,7 +1,8 @@
 //! What libtorch refuses, as errors that say what to do.
 
 use std::any::Any;
-use std::panic;
+use std::panic::{self, PanicHookInfo};
+use std::sync::Arc;
 
 use anyhow::anyhow;
 use tch::TchError;
@@ -71,14 +72,15 @@ pub fn advised(error: anyhow::Error, plan: &Plan) -> anyhow::Error {
 /// # Errors
 /// That, or the body's own.
 pub fn caught<T>(body: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
-    let default = panic::take_hook();
+    let before: Arc<dyn Fn(&PanicHookInfo<'_>) + Send + Sync> = Arc::from(panic::take_hook());
+    let usual = Arc::clone(&before);
     panic::set_hook(Box::new(move |info| {
-        if thrown(info.payload()).is_none() {
-            default(info);
+        if !is_thrown(info.payload()) {
+            usual(info);
         }
     }));
     let result = panic::catch_unwind(panic::AssertUnwindSafe(|| attempt(body)));
-    let _ = panic::take_hook();
+    panic::set_hook(Box::new(move |info| before(info)));
     result.unwrap_or_else(|payload| panic::resume_unwind(payload))
 }
 

@@ -61,6 +61,8 @@ pub struct Step {
     pub skipped: Tensor,
     /// `[S, 2]` fp32: of each source the weighted sum of its negative log-likelihoods, and the sum of those weights.
     pub by_source: Tensor,
+    /// Bytes that this rank has sent to others, where there are any; see [`Link`](crate::distributed::sharding::link::Link).
+    pub sent: Option<u64>,
 }
 
 impl Engine {
@@ -93,6 +95,8 @@ impl Engine {
         stopped: impl Fn() -> bool,
     ) -> Result<Option<Step>, StepError> {
         let device = self.parameters.device();
+        // Weights gathered for something else do not count.
+        self.sharding.take_sent();
         let scale = if trained > 0.0 { 1.0 / trained } else { 1.0 };
         let scale = Tensor::f_full([0_i64; 0], scale, (Kind::Float, device))?;
         let mut loss = Tensor::f_zeros([0_i64; 0], (Kind::Float, device))?;
@@ -114,7 +118,7 @@ impl Engine {
         let update = self.optimizer.update(&gradients, norm, &loss, lr)?;
         drop(gradients);
         self.sharding.updated()?;
-        Ok(Some(Step { norm: update.norm, skipped: update.skipped, by_source }))
+        Ok(Some(Step { norm: update.norm, skipped: update.skipped, by_source, sent: self.sharding.take_sent() }))
     }
 
     /// Forward and backward of one micro-batch, whose gradients are added to those of the step.

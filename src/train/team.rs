@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use tch::Tensor;
 
+use super::refusal;
 use crate::checkpoint::Together;
 use crate::distributed::World;
 use crate::distributed::agree::{Agreement, Flags, Pending};
@@ -32,7 +33,7 @@ impl<'a> Team<'a> {
     /// Ranks that do not come, or a store that is gone.
     pub fn of(world: &'a World) -> anyhow::Result<Self> {
         let watch = Watch::begin(world, Settings::default())?;
-        watch.on_panic();
+        watch.on_panic(refusal::is_thrown);
         let agreement = Agreement::open(world)?;
         Ok(Self { world: Some(world), together: Together::of(world), agreement, watch: Some(watch) })
     }

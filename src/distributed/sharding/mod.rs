@@ -340,9 +340,8 @@ impl Sharding {
     }
 
     /// Bytes that this rank has sent since this was last asked; see [`Link`].
-    #[must_use]
-    pub fn take_sent(&self) -> u64 {
-        self.together.as_ref().map_or(0, |together| together.link.take_sent())
+    pub fn take_sent(&self) -> Option<u64> {
+        self.together.as_ref().map(|together| together.link.take_sent())
     }
 
     /// Whether weights stay where they are, or come and go.

@@ -69,7 +69,6 @@ impl Weights {
     }
 
     /// This rank's part of a unit.
-    #[must_use]
     pub fn own(&self, unit: usize) -> &Tensor {
         &self.units[unit].own
     }
