@@ -9,7 +9,7 @@
 //! - [`optim`]: the optimizer, and the learning rate as a function of the step.
 //! - [`hf`]: Hugging Face folders: configuration, parameter names, weights.
 //! - [`checkpoint`]: what a run saves, and how it is believed again.
-//! - [`distributed`]: several processes that train together: how they meet, and in which groups.
+//! - [`distributed`]: several processes that train together: how they meet, what they share of a model, how they fail.
 //! - [`train`]: the loop: one step, validation, stopping and going on.
 //! - [`doctor`]: what a machine can do, checked and measured.
 //! - [`figures`], [`progress`] and [`trace`]: numbers as people read them, bars for what takes a while, and what happens

@@ -215,6 +215,10 @@ fn version() -> &'static str {
             Some((major, minor)) => format!("CUDA {major}.{minor}, built without nvcc and so without kernels"),
             None => "no CUDA".to_owned(),
         };
-        format!("{} (libtorch {}, {cuda})", env!("CARGO_PKG_VERSION"), versions.libtorch)
+        let nccl = match ffi::nccl_version() {
+            Some((major, minor, patch)) => format!("NCCL {major}.{minor}.{patch}"),
+            None => "no NCCL".to_owned(),
+        };
+        format!("{} (libtorch {}, {cuda}, {nccl})", env!("CARGO_PKG_VERSION"), versions.libtorch)
     })
 }

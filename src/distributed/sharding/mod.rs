@@ -305,12 +305,15 @@ impl Sharding {
         Ok(())
     }
 
-    /// Forgets gradients, and the memory of their sums.
+    /// Forgets gradients with the memory of their sums, and weights that a pass which was broken off has gathered.
     ///
     /// # Errors
     /// Whatever libtorch refuses.
     pub fn forget(&mut self) -> Result<(), TchError> {
         self.gradients.iter_mut().for_each(|unit| *unit = Gradients::default());
+        if let Some(Together { weights, .. }) = &mut self.together {
+            weights.let_go();
+        }
         ffi::forget_gradients(&self.parameters)
     }
 

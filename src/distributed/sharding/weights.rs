@@ -103,6 +103,14 @@ impl Weights {
         }
     }
 
+    /// Gives up whatever is gathered or on its way, where weights come and go.
+    pub(super) fn let_go(&mut self) {
+        for unit in self.units.iter_mut().filter(|_| self.fully) {
+            ffi::free_storage(&unit.whole.buffer);
+            unit.state = State::Gone;
+        }
+    }
+
     /// Each rank has updated its own part: those of others are to be gathered again, from the first unit on.
     pub(super) fn updated(&mut self, link: &Link) -> Result<(), StepError> {
         for unit in 0..self.units.len() {
