@@ -17,6 +17,7 @@ use hephaestus::{ffi, recipe};
 use tch::{Cuda, Device, Kind};
 use tempfile::TempDir;
 
+use crate::distributed::one_rank::trains_as_a_process_alone;
 use crate::memory::{batch, config, engine};
 use crate::parity::{backward, cases_on, largest_difference, relative_difference};
 use crate::train::{losses, succeed, workshop};
@@ -160,6 +161,14 @@ fn recorded_micro_batches_compute_what_plain_ones_do() {
 }
 
 /// The one test that reads the allocator's peak, which is of the whole process: it runs in one of its own.
+#[test]
+fn one_rank_over_nccl_in_every_mode_trains_as_a_process_alone() {
+    const TEST: &str = "one_rank_over_nccl_in_every_mode_trains_as_a_process_alone";
+    let Some(device) = device(TEST) else { return };
+    trains_as_a_process_alone(device, Kind::BFloat16, 1e-2);
+    trains_as_a_process_alone(device, Kind::Float, 1e-4);
+}
+
 #[test]
 fn the_estimate_is_within_a_tenth_of_what_a_gpu_has_in_use() {
     const TEST: &str = "the_estimate_is_within_a_tenth_of_what_a_gpu_has_in_use";

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 mod checkpoint;
 mod failures;
+pub(crate) mod one_rank;
 mod rank;
 mod watched;
 

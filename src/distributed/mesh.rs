@@ -44,8 +44,10 @@ impl Mesh {
     /// As [`World::group`].
     pub fn open(self, world: &World, device: Device) -> Result<MeshGroups, CollectiveError> {
         let rank = world.launch().rank;
-        let open =
-            |name, members: Vec<usize>| (members.len() > 1).then(|| world.group(name, members, device)).transpose();
+        let open = |name, members: Vec<usize>| {
+            let tells = members.len() > 1 || world.launch().world == 1;
+            tells.then(|| world.group(name, members, device)).transpose()
+        };
         Ok(MeshGroups {
             shard: open("shard group", self.shards(rank))?,
             replicate: open("replicate group", self.replicas(rank))?,
@@ -53,7 +55,8 @@ impl Mesh {
     }
 }
 
-/// The groups of a mesh that this process is in; a group of this process alone is none.
+/// The groups of a mesh that this process is in. One of this process alone is none, but where there is no other process: then
+/// all goes the way that it goes with others.
 #[derive(Debug)]
 pub struct MeshGroups {
     /// Those who hold one copy together.

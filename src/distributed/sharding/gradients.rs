@@ -145,9 +145,12 @@ impl Gradients {
         view(own, piece, shape)
     }
 
-    /// Whether something is under way.
-    pub(super) fn is_pending(&self) -> bool {
-        self.pending.is_some()
+    /// Ends what is under way.
+    pub(super) fn finish(&mut self, link: &Link) -> Result<(), StepError> {
+        while self.pending.is_some() {
+            self.advance(link)?;
+        }
+        Ok(())
     }
 
     /// Forgets them, but for the memory of sums in fp32, which the next step makes use of.

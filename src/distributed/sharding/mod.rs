@@ -226,9 +226,7 @@ impl Sharding {
             match &self.together {
                 None => all.extend(members.iter().copied().zip(gradients.each())),
                 Some(Together { link, pieces, specs, .. }) => {
-                    while gradients.is_pending() {
-                        gradients.advance(link)?;
-                    }
+                    gradients.finish(link)?;
                     for piece in &pieces[unit] {
                         let parameter = members[piece.member];
                         all.push((parameter, gradients.piece(piece, &specs[parameter].shape)?));
