@@ -35,7 +35,7 @@ pub(crate) fn trains_as_a_process_alone(device: Device, kind: Kind, tolerance: f
                 masters.tensors().iter().map(|master| master.to_device(device).to_kind(kind).copy()).collect();
             let parameters = Parameters::new(masters.specs().to_vec(), tensors).unwrap();
             let sharding = Sharding::alone(&config, &parameters);
-            steps(engine(&config, &masters, parameters, sharding), &micro)
+            steps(&mut engine(&config, &masters, parameters, sharding), &micro)
         };
         for fully in [false, true] {
             let port = free_port();
@@ -53,7 +53,9 @@ pub(crate) fn trains_as_a_process_alone(device: Device, kind: Kind, tolerance: f
             let world = World::join(launch, Device::Cpu, std::time::Duration::from_secs(60)).unwrap();
             let link = Link::open(&world, Mesh::new(1, 1).unwrap(), device).unwrap();
             let (sharding, parameters) = Sharding::zeros(&config, link, fully, Kind::Float, kind, device).unwrap();
-            let found = steps(engine(&config, &masters, parameters, sharding), &micro);
+            let mut engine = engine(&config, &masters, parameters, sharding);
+            let found = steps(&mut engine, &micro);
+            world.close(engine.sharding.into_groups()).unwrap();
             for (step, (found, expected)) in found.iter().zip(&alone).enumerate() {
                 let off = (found / expected - 1.0).abs();
                 assert!(
@@ -77,7 +79,7 @@ fn engine(config: &ModelConfig, masters: &Parameters, parameters: Parameters, mu
 }
 
 /// The losses of some steps, and the norms of their gradients.
-fn steps(mut engine: Engine, micro: &[Batch]) -> Vec<f64> {
+fn steps(engine: &mut Engine, micro: &[Batch]) -> Vec<f64> {
     let trained = (2 * 64 * micro.len()) as f64;
     let mut found = Vec::new();
     for _ in 0..4 {
