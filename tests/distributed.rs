@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 mod checkpoint;
 mod failures;
+mod memory;
 mod rank;
 mod watched;
 
