@@ -11,6 +11,7 @@ use tempfile::TempDir;
 mod checkpoint;
 mod failures;
 pub(crate) mod one_rank;
+mod memory;
 mod rank;
 mod watched;
 

@@ -207,6 +207,7 @@ impl Decoder {
             let output = output.unwrap_or_else(|| layer.forward(&input, &batch.segments, &rotation, true));
             backward(&output, &gradient);
             gradient = input.grad();
+            drop((input, output));
             at(Moment::Done(Part::Layer(number)))?;
         }
         backward(&embedded, &gradient);

@@ -13,6 +13,7 @@
 
 use super::findings::Findings;
 use super::memory::{self, Load, Memory};
+use super::units::Units;
 use super::{Arithmetic, Compute, DistributedPlan, Plan, ranks};
 use crate::figures::size;
 use crate::hf::names;
@@ -62,7 +63,7 @@ impl Plan {
 
     /// The same plan with weights sharded too, or not.
     fn fully(mut self, fully: bool) -> Self {
-        self.distributed.fully = fully;
+        self.distributed.fully = fully && self.distributed.shard > 1;
         self
     }
 
@@ -119,7 +120,7 @@ pub(super) fn settle(plan: Plan, findings: &mut Findings) -> Plan {
     plan
 }
 
-/// Where the mode is left to the planner: zero1 if it fits, else fsdp.
+/// Where the mode is left to the planner: zero1 if it fits without layers recomputed fully, else whichever recomputes fewer.
 fn sharded(plan: Plan, budget: u64, findings: &mut Findings) -> Plan {
     if plan.distributed.world == 1 || plan.resolved.distributed.mode != Mode::Auto || plan.device.graphs {
         return plan;
@@ -128,18 +129,17 @@ fn sharded(plan: Plan, budget: u64, findings: &mut Findings) -> Plan {
     let fsdp = plan.clone().fully(true);
     let (whole, parts) = (fastest(&plan, budget), fastest(&fsdp, budget));
     match (whole, parts) {
-        (Some(whole), parts) => {
-            if let Some(parts) = parts.filter(|parts| full(parts) < full(&whole)) {
-                findings.remark(format!(
-                    "distributed.mode auto is zero1, as it fits, with {} of {} layers recomputed; fsdp would recompute {}: \
-                     where ranks are joined by fast links that may be faster",
-                    full(&whole),
-                    whole.recompute.len(),
-                    full(&parts)
-                ));
-            }
-            plan
+        (Some(whole), Some(parts)) if full(&parts) < full(&whole) => {
+            findings.remark(format!(
+                "distributed.mode auto is fsdp, which recomputes {} of {} layers; zero1 would fit too, but recompute {}: where \
+                 ranks are joined by slow links that may be faster",
+                full(&parts),
+                parts.recompute.len(),
+                full(&whole)
+            ));
+            fsdp
         }
+        (Some(_), _) => plan,
         (None, Some(_)) => fsdp,
         // Neither does as it should: whichever takes less may still fit, or be refused.
         (None, None) => {
@@ -205,6 +205,7 @@ fn more_ranks(plan: &Plan) -> Option<String> {
     for world in shared {
         for &fully in modes {
             let shard = asked.shard_ranks.map_or(world, |ranks| ranks as usize);
+            let fully = fully && shard > 1;
             let distributed = DistributedPlan { world, shard, fully, reduce: asked.reduce, ..plan.distributed };
             let larger = Plan { distributed, ..plan.clone() };
             let takes = larger.memory_with(&smallest(&larger)).total();
@@ -224,7 +225,8 @@ fn more_ranks(plan: &Plan) -> Option<String> {
 /// The fastest of what is left open that `budget` has room for.
 #[must_use]
 pub fn fastest(plan: &Plan, budget: u64) -> Option<Fit> {
-    let fits = |fit: &Fit| load(plan, fit).memory().total() <= budget;
+    let units = Units::of(&plan.model.config, plan.distributed);
+    let fits = |fit: &Fit| load(plan, fit).among(&units).total() <= budget;
     let of_rows = rows(plan).into_iter().filter_map(|micro_rows| cheapest(plan, micro_rows, fits));
     of_rows.min_by(|a, b| cost(plan, a).total_cmp(&cost(plan, b)))
 }

@@ -3,12 +3,12 @@
 //! P parameters, p of them in one layer; N tokens computed at once; L layers, C width, F MLP width, Q = H x D and
 //! K = KV heads x D, V vocabulary; w bytes of an element in the forward pass (2 in bf16, 4 in fp32). W ranks, of which S hold
 //! one copy together of what is sharded; r bytes of an element in which gradients are summed over ranks (4 or 2). Of several
-//! ranks P counts what fills up each of the [`Units`] to a multiple of S.
+//! ranks P counts what fills up the buffer of each of the [`Units`].
 //!
 //! Activations are counted as Korthikanti et al. 2022 do (arXiv 2205.05198, section 4.1), for the functions of `model`: what
 //! each keeps for the backward pass. They grow up to the loss; then layer by layer they go and gradients come. Which moment
-//! of a step takes most depends on both, so that [`Load::memory`] looks at all of them. `tests/memory.rs` holds it within
-//! 10 % of the bytes that libtorch's allocator counts.
+//! of a step takes most depends on both, so that [`Load::memory`] looks at all of them. `tests/memory.rs` and, for several
+//! ranks, `tests/distributed/memory.rs` hold it within 10 % of the bytes that libtorch's allocator counts.
 
 use crate::hf::names;
 use crate::model::config::{ModelConfig, Recompute};
@@ -23,7 +23,7 @@ use super::{Arithmetic, Compute, DistributedPlan, Plan};
 pub struct Memory {
     /// w P: the weights that forward and backward read; w P / S where they are sharded too.
     pub weights: u64,
-    /// Sharded weights that are gathered at a time, w of each: [`Units::gathered`].
+    /// Sharded weights that are gathered then, w of each: [`Units::gathered`].
     pub gathered: u64,
     /// 4 P / S: fp32 master weights; none in fp32, where they are the weights, or a rank's part of them.
     pub masters: u64,
@@ -120,17 +120,32 @@ pub struct Load<'a> {
     pub distributed: DistributedPlan,
 }
 
-/// A moment of the backward pass.
-#[derive(Clone, Copy, Debug)]
+/// A moment of a pass, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
 struct Moment {
-    /// Units whose backward pass is done.
-    done: usize,
-    /// Bytes of gradients of the unit that it is at, which are nowhere else yet.
-    own: u64,
-    /// Bytes of activations.
+    gathered: u64,
+    gradients: u64,
     activations: u64,
-    /// Bytes of the loss.
     loss: u64,
+}
+
+impl Moment {
+    fn total(&self) -> u64 {
+        self.gathered + self.gradients + self.activations + self.loss
+    }
+}
+
+/// Gradients as the backward pass goes on.
+#[derive(Clone, Copy, Debug, Default)]
+struct Gradients {
+    /// Elements of parameters whose gradients are where the backward pass leaves them.
+    made: u64,
+    /// Elements of units that are reduced, or on their way.
+    reduced: u64,
+    /// Elements of the one on its way to other shards.
+    sent: u64,
+    /// Elements of the buffers that it is in besides the sums.
+    buffers: u64,
 }
 
 impl<'a> Load<'a> {
@@ -159,66 +174,63 @@ impl<'a> Load<'a> {
     /// The memory it takes.
     #[must_use]
     pub fn memory(&self) -> Memory {
+        self.among(&Units::of(self.config, self.distributed))
+    }
+
+    /// The same where its [`Units`] are known already.
+    pub(super) fn among(&self, units: &Units) -> Memory {
         let w = width(self.arithmetic);
         let of_moments = match self.moments {
             Moments::Fp32 => 8,
             Moments::Bf16 => 4,
         };
         let DistributedPlan { shard, fully, .. } = self.distributed;
-        let units = Units::of(self.config);
-        let moments = self.in_the_loss().into_iter().chain(self.in_backward(units));
-        let units = units.padded(shard);
-        let order = units.backward();
+        let moments = self.in_the_loss(units).into_iter().chain(self.in_backward(units));
+        let most = moments.max_by_key(Moment::total).unwrap_or_default();
         let (whole, held) = (units.total(), units.total() / (shard as u64).max(1));
-        let parts = moments.map(|moment| (self.gradients(moment, &order), moment.activations, moment.loss));
-        let (gradients, activations, loss) = parts.max_by_key(|(a, b, c)| a + b + c).unwrap_or_default();
         Memory {
             weights: w * if fully { held } else { whole },
-            gathered: if fully { w * units.gathered() } else { 0 },
+            gathered: most.gathered,
             masters: if self.arithmetic == Arithmetic::Fp32 { 0 } else { 4 * held },
             moments: of_moments * held,
-            gradients,
-            activations: activations + self.inputs(),
-            loss,
+            gradients: most.gradients,
+            activations: most.activations + self.inputs(),
+            loss: most.loss,
         }
     }
 
     /// Gradients that are there at a moment, in bytes:
     ///
-    /// - those that the backward pass has just made, w of one unit. They all stay, w P in the end, with one process and one
-    ///   micro-batch, and in CUDA graphs, each of which has its own;
+    /// - those that the backward pass has just made, w of each. They all stay, w P in the end, with one process and one
+    ///   micro-batch, and in CUDA graphs, each of which has its own; else until those of their unit are all there;
     /// - the fp32 sums of several micro-batches, 4 P; 4 P / S where weights are sharded;
-    /// - what ranks reduce. Gradients go into a flat buffer a unit, r of each element, of which two are there at a time; what
-    ///   comes of them, r / S of each, stays until the update, unless it is added to the sums above. Sums of whole
-    ///   gradients are reduced in their place where r is 4.
-    ///
-    /// `order` are the elements of all units in the order in which their backward passes are done.
-    fn gradients(&self, moment: Moment, order: &[u64]) -> u64 {
+    /// - what ranks reduce. Gradients go into a flat buffer a unit, r of each element, from which others read until the next
+    ///   unit's are there; what comes of them, r / S of each, stays until the update, unless it is added to the sums above.
+    ///   Sums of whole gradients are reduced in their place where r is 4; where nothing is sharded, flat buffers are.
+    fn gradients(&self, units: &Units, now: Gradients) -> u64 {
         let DistributedPlan { world, shard, fully, reduce, .. } = self.distributed;
-        let Moment { done, own, .. } = moment;
+        let Gradients { made, reduced: done, sent, buffers } = now;
         let (w, r, shard) = (width(self.arithmetic), reduced(reduce), (shard as u64).max(1));
-        let elements = |units: &[u64]| units.iter().sum::<u64>();
-        let (all, whole) = (done == order.len(), elements(order));
-        let made = if self.stay() { w * elements(&order[..done]) } else { 0 };
+        let whole = units.total();
         let recorded = if self.graphs { (GRAPHS - 1) * w * whole } else { 0 };
         let sums = match (self.several, fully) {
             (false, _) => 0,
             (true, false) => 4 * whole,
             (true, true) => 4 * (whole / shard),
         };
-        // With all gradients there, ranks begin to reduce at the end.
-        let reducing = world > 1 && (all || !self.stay());
-        let in_place = self.several && !fully && r == 4;
-        let mut two = order[..done].windows(2).map(elements);
-        let two = if self.stay() { two.max() } else { two.next_back() }.unwrap_or(elements(&order[..done]));
-        let (flats, parts) = match (reducing && !in_place, self.several) {
-            (false, _) => (0, 0),
-            // Where nothing is sharded the flat buffers are what stays.
-            (true, false) if shard == 1 => (0, r * elements(&order[..done])),
-            (true, false) => (r * two, r * elements(&order[..done]) / shard),
-            (true, true) => (r * two, 0),
+        let parts = match (world > 1, self.several && fully) {
+            (false, _) => 0,
+            // Of the unit on its way, not yet added.
+            (true, true) => r * sent / shard,
+            (true, false) if shard == 1 && self.in_place() => 0,
+            (true, false) => r * done / shard,
         };
-        own + made + recorded + sums + flats + parts
+        w * made + recorded + sums + parts + r * buffers
+    }
+
+    /// Whether sums of micro-batches are what is reduced.
+    fn in_place(&self) -> bool {
+        self.several && !self.distributed.fully && self.distributed.reduce == Reduction::Fp32
     }
 
     /// Whether gradients of all units stay until the backward pass is over.
@@ -226,9 +238,20 @@ impl<'a> Load<'a> {
         self.graphs || (self.distributed.world == 1 && !self.several)
     }
 
+    /// Bytes of sharded weights that are gathered while those of one part are used and those of the next come, or have come.
+    fn gathered(&self, units: &Units, part: Option<usize>, next: Option<usize>) -> u64 {
+        if self.distributed.fully { width(self.arithmetic) * units.gathered(part, next) } else { 0 }
+    }
+
+    /// Bytes of the copy into which Gloo, on a CPU, gathers what comes next.
+    fn coming(&self, units: &Units, next: Option<usize>) -> u64 {
+        let gloo = self.distributed.fully && self.compute == Compute::Cpu;
+        next.filter(|_| gloo).map_or(0, |next| width(self.arithmetic) * units.length(next))
+    }
+
     /// In the loss: at the first chunk of logits, at the second where there is one, and when all are done. The last layer's
     /// output is there, its norm, and the gradient of that, at first in chunks and in the end in one piece besides.
-    fn in_the_loss(&self) -> [Moment; 3] {
+    fn in_the_loss(&self, units: &Units) -> [Moment; 3] {
         let kept = self.layers().map(|layer| self.kept(layer)).sum::<u64>();
         let (wide, head, vocabulary) = (self.wide(), self.head(), self.config.vocab_size as u64);
         let chunk = self.loss_rows.min(self.tokens);
@@ -242,39 +265,92 @@ impl<'a> Load<'a> {
             (false, _) => (head, head),
         };
         let done = kept + 3 * wide;
+        let last = self.config.layers;
+        let gathered = self.gathered(units, Some(last + 1), Some(last));
+        let gradients = self.gradients(units, Gradients::default());
         [(done, head + logits(chunk)), (done, adding + logits(second)), (done + wide, added)]
-            .map(|(activations, loss)| Moment { done: 0, own: 0, activations, loss })
+            .map(|(activations, loss)| Moment { gathered, gradients, activations, loss })
     }
 
-    /// In the backward pass of each unit: of the head, when its gradients are there; of each layer's MLP, which takes the most
+    /// In the backward pass of each part: of the head, when its gradients are there; of each layer's MLP, which takes the most
     /// of a layer, as its own activations are still there, and when all the layer's gradients are; and of the embedding.
-    fn in_backward(&self, units: Units) -> Vec<Moment> {
+    fn in_backward(&self, units: &Units) -> Vec<Moment> {
         let f = self.config.intermediate_size as u64;
         let (w, c) = (width(self.arithmetic), self.config.hidden_size as u64);
-        // Those of a tied embedding come with the loss, and its backward pass is the last.
-        let pending = if self.config.tied_embeddings { w * units.embedding } else { 0 };
-        // What stays is counted as such.
-        let own = |elements: u64| if self.stay() { 0 } else { w * elements };
+        let (tied, table) = (self.config.tied_embeddings, self.config.vocab_size as u64 * c);
         // The gradients of the MLP's three, its output and the gradient of that.
         let at_work = self.tokens * 3 * w * f + 2 * self.wide() + self.codes();
         let mut kept = self.layers().map(|layer| self.kept(layer)).sum::<u64>();
         let mut moments = Vec::new();
-        let mut done = 0;
-        if let Some(head) = units.head {
-            done += 1;
-            moments.push(Moment { done, own: own(head), activations: kept + 2 * self.wide(), loss: 0 });
+        let mut now = Gradients::default();
+        for (part, share) in units.parts().iter().enumerate().rev() {
+            let before = part.checked_sub(1).filter(|before| *before > 0);
+            // While a part is computed: its layer's MLP has one gradient, an embedding that of what was looked up besides.
+            let layer = part.checked_sub(1).filter(|layer| *layer < self.config.layers);
+            if let Some(recompute) = layer.map(|layer| self.recomputed(layer)) {
+                let again = if recompute == Recompute::Full { self.whole() - self.kept(recompute) } else { 0 };
+                let gradients = self.gradients(units, now) + w * c * f;
+                let gathered = self.gathered(units, Some(part), before) + self.coming(units, before);
+                moments.push(Moment { gathered, gradients, activations: kept + again + at_work, loss: 0 });
+                kept -= self.kept(recompute);
+            }
+            let activations = kept + 2 * self.wide();
+            let gathered = self.gathered(units, None, before);
+            let mut push = |now| {
+                let gradients = self.gradients(units, now);
+                moments.push(Moment { gathered, gradients, activations, loss: 0 });
+            };
+            if part == 0 {
+                push(Gradients { made: now.made + table, ..now });
+            }
+            // The gradient of a tied embedding comes with the loss, and is added to in its own backward pass.
+            now.made += match (tied, part) {
+                (true, 0) => 0,
+                (true, _) if layer.is_none() => share.elements + table,
+                _ => share.elements,
+            };
+            if self.stay() || !share.completes {
+                push(now);
+            } else {
+                self.complete(&mut now, units.length(part), push);
+            }
         }
-        for recompute in self.layers().rev() {
-            let again = if recompute == Recompute::Full { self.whole() - self.kept(recompute) } else { 0 };
-            moments.push(Moment { done, own: pending + w * c * f, activations: kept + again + at_work, loss: 0 });
-            (done, kept) = (done + 1, kept - self.kept(recompute));
-            let own = pending + own(units.layer);
-            moments.push(Moment { done, own, activations: kept + 2 * self.wide(), loss: 0 });
+        // With all gradients there, ranks begin to reduce at the end.
+        if self.stay() && self.distributed.world > 1 {
+            for length in units.lengths().iter().rev() {
+                let activations = 2 * self.wide();
+                self.complete(&mut now, *length, |now| {
+                    moments.push(Moment { gathered: 0, gradients: self.gradients(units, now), activations, loss: 0 });
+                });
+            }
         }
-        let activations = 2 * self.wide();
-        moments.push(Moment { done, own: pending + self.head(), activations, loss: 0 });
-        moments.push(Moment { done: done + 1, own: own(units.embedding), activations, loss: 0 });
         moments
+    }
+
+    /// A unit of so many elements has its gradients: they go into a flat buffer, are given up, and reduced. Gloo, which
+    /// reduces on a CPU, does so in a copy of the buffer, which is given up when that is made.
+    fn complete(&self, now: &mut Gradients, length: u64, mut push: impl FnMut(Gradients)) {
+        let DistributedPlan { world, shard, .. } = self.distributed;
+        let made = if self.stay() { now.made } else { 0 };
+        if world == 1 {
+            push(*now);
+            now.made = made;
+            return;
+        }
+        let flat = if self.in_place() { 0 } else { length };
+        if shard == 1 {
+            // The buffer is what stays.
+            now.reduced += length;
+            push(*now);
+            now.made = made;
+            return;
+        }
+        push(Gradients { sent: 0, buffers: flat, ..*now });
+        *now = Gradients { made, reduced: now.reduced + length, sent: length, buffers: flat };
+        if self.compute == Compute::Cpu {
+            push(Gradients { buffers: flat + length, ..*now });
+            now.buffers = length;
+        }
     }
 
     /// Codes in FP8 of what the MLP's products take at a time: of both operands, and by rows and columns of the gradient.
@@ -334,6 +410,11 @@ impl<'a> Load<'a> {
 
     /// What each layer recomputes, from the first on.
     fn layers(&self) -> impl DoubleEndedIterator<Item = Recompute> + '_ {
-        (0..self.config.layers).map(|layer| self.recompute.get(layer).copied().unwrap_or_default())
+        (0..self.config.layers).map(|layer| self.recomputed(layer))
+    }
+
+    /// What one of them does.
+    fn recomputed(&self, layer: usize) -> Recompute {
+        self.recompute.get(layer).copied().unwrap_or_default()
     }
 }

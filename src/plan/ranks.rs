@@ -27,7 +27,8 @@ pub(super) fn distributed(
         let message = format!("is {shard}, and {world} ranks do not come out even in groups of so many: give {near}");
         findings.complain("distributed.shard_ranks", message);
     }
-    let fully = mode == Mode::Fsdp;
+    // A group of one has nobody to share with.
+    let fully = mode == Mode::Fsdp && shard > 1;
     if fully && device.graphs {
         let message = "is true with distributed.mode fsdp, whose weights come and go while a recording expects them in one \
                        place: use zero1 or ddp, or leave it out";

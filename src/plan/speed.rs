@@ -12,10 +12,11 @@
 //! It is hidden behind computing, but for:
 //!
 //! - what takes longer than the computing it goes beside: gathering for forward beside a forward pass, gathering for backward
-//!   and reducing beside a backward pass, which in `ddp` and `zero1` is that of the last micro-batch;
-//! - the embedding's gradients, whose reduction begins when nothing is left to compute, and in `fsdp` its weights, which are
-//!   gathered before anything is computed;
-//! - in `zero1` the gathering of the weights after the update.
+//!   and reducing beside a backward pass, which in `ddp` and `zero1` is that of the last micro-batch; `zero1` gathers beside
+//!   the first forward pass after the update;
+//! - the embedding's gradients, whose reduction begins when nothing is left to compute, and its weights, which are gathered
+//!   before anything is computed;
+//! - all of it beside CUDA graphs, which are recorded without.
 //!
 //! Not in it: latency, which counts for small models on many ranks; the update; the loader; validation and checkpoints.
 
@@ -60,8 +61,8 @@ impl Speed {
         let compute = tokens * flops_a_token(plan) / (assumed.mfu * assumed.peak);
         let (traffic, micro) = (Traffic::of(plan), plan.micro_batches().max(1) as f64);
         let (shards, copies) = assumed.bandwidths(plan.distributed);
-        let units = Units::of(&plan.model.config);
-        let embedding = units.embedding as f64 / (units.total() as f64).max(1.0);
+        let units = Units::of(&plan.model.config, plan.distributed);
+        let embedding = units.length(0) as f64 / (units.total() as f64).max(1.0);
         let [gather, scatter] = [traffic.all_gather, traffic.reduce_scatter].map(|bytes| bytes as f64 / shards);
         let sum = traffic.all_reduce as f64 / copies;
         let (forward, backward) = (compute / micro / 3.0, compute / micro * 2.0 / 3.0);
@@ -69,7 +70,7 @@ impl Speed {
         let exposed = if plan.distributed.fully {
             // Of one micro-batch: forward gathers all, backward what is not there any more.
             let [gather, scatter] = [gather, scatter].map(|seconds| seconds / micro);
-            let first = gathered_once(plan, shards);
+            let first = gathered_once(plan, &units, shards);
             let again = (gather - first).max(0.0);
             let ends = first * embedding + (scatter + sum) * embedding;
             let last = (1.0 - embedding) * (scatter + sum) + again;
@@ -77,7 +78,9 @@ impl Speed {
             others + beyond(first * (1.0 - embedding), forward) + beyond(last, backward) + ends
         } else {
             let reduced = scatter + sum;
-            gather + reduced * embedding + beyond(reduced * (1.0 - embedding), backward)
+            let (forward, backward) = if plan.device.graphs { (0.0, 0.0) } else { (forward, backward) };
+            let others = 1.0 - embedding;
+            (gather + reduced) * embedding + beyond(gather * others, forward) + beyond(reduced * others, backward)
         };
         Self { compute, hidden: (gather + scatter + sum - exposed).max(0.0), exposed }
     }
@@ -90,9 +93,9 @@ impl Speed {
 }
 
 /// Seconds to gather all weights once.
-fn gathered_once(plan: &Plan, bandwidth: f64) -> f64 {
+fn gathered_once(plan: &Plan, units: &Units, bandwidth: f64) -> f64 {
     let zero1 = DistributedPlan { fully: false, ..plan.distributed };
-    let once = Traffic::new(Units::of(&plan.model.config), zero1, width(plan.device.arithmetic), 1);
+    let once = Traffic::new(units, zero1, width(plan.device.arithmetic), 1);
     once.all_gather as f64 / bandwidth
 }
 

@@ -1,23 +1,25 @@
 //! What ranks send each other in a step: bytes from the shapes alone.
 //!
-//! P parameters, each of the [`Units`] filled up to a multiple of S; w bytes of an element of the weights that compute, r of
-//! one in which gradients are summed; W ranks in R = W / S copies of S shards; M micro-batches of a rank.
+//! P parameters, each of the [`Units`] filled up for those who share it; w bytes of an element of the weights that compute, r
+//! of one in which gradients are summed; W ranks in R = W / S copies of S shards; M micro-batches of a rank. The bytes are
+//! those that a run counts (`communicated_bytes`).
 //!
-//! A collective goes round a ring of n ranks, each of which sends as much as it receives (Patarasuk & Yuan 2009, "Bandwidth
-//! optimal all-reduce algorithms for clusters of workstations"; NCCL's own account, `nccl-tests/doc/PERFORMANCE.md`): of b
-//! bytes (n - 1) / n b in a reduce-scatter or an all-gather, twice that in an all-reduce, which is one after the other.
+//! A collective goes round a ring of n ranks, each of which sends as much as it receives ([`around`]; NCCL's own account,
+//! `nccl-tests/doc/PERFORMANCE.md`): of b bytes (n - 1) / n b in a reduce-scatter or an all-gather, twice that in an
+//! all-reduce, which is one after the other.
 //! In these terms plain data parallelism and ZeRO-1 move as much, and full sharding half as much again (ZeRO, arXiv
 //! 1910.02054, section 7), as long as w = r and M = 1.
 
 use super::memory::{reduced, width};
 use super::units::Units;
 use super::{DistributedPlan, Plan};
+use crate::distributed::sharding::link::around;
 
 /// Bytes that one rank sends in a step, by collective; it receives as many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Weights, among shards: (S - 1) / S w P after the update. Where weights are sharded, for every micro-batch before they
-    /// are computed, forward and backward, the last unit and a tied embedding once.
+    /// are computed: layers forward and backward, but the last one, the embedding and the head once.
     pub all_gather: u64,
     /// Gradients, among shards: (S - 1) / S r P; where weights are sharded, for every micro-batch.
     pub reduce_scatter: u64,
@@ -29,31 +31,26 @@ impl Traffic {
     /// That of a plan.
     #[must_use]
     pub fn of(plan: &Plan) -> Self {
-        let units = Units::of(&plan.model.config);
-        Self::new(units, plan.distributed, width(plan.device.arithmetic), plan.micro_batches())
+        let units = Units::of(&plan.model.config, plan.distributed);
+        Self::new(&units, plan.distributed, width(plan.device.arithmetic), plan.micro_batches())
     }
 
     /// That of so many micro-batches a rank over a model of `units`, whose elements are of `w` bytes.
     #[must_use]
-    pub fn new(units: Units, distributed: DistributedPlan, w: u64, micro_batches: u64) -> Self {
+    pub fn new(units: &Units, distributed: DistributedPlan, w: u64, micro_batches: u64) -> Self {
         let DistributedPlan { world, shard, fully, reduce, .. } = distributed;
-        let (units, r, shards) = (units.padded(shard), reduced(reduce), (shard as u64).max(1));
-        let replicas = (world as u64 / shards).max(1);
-        let (whole, part) = (units.total(), units.total() / shards);
-        let sent = |bytes: u64| bytes / shards * (shards - 1);
-        let (gathered, scattered) = match fully {
-            false => (whole, whole),
-            true => {
-                // Still there when its backward pass begins; so is what is in use from the first to the last.
-                let once = units.head.unwrap_or(units.embedding + if units.layers > 0 { units.layer } else { 0 });
-                (micro_batches.saturating_mul(2 * whole - once), micro_batches.saturating_mul(whole))
-            }
-        };
-        Self {
-            all_gather: sent(gathered.saturating_mul(w)),
-            reduce_scatter: sent(scattered.saturating_mul(r)),
-            all_reduce: 2 * r * part * (replicas - 1) / replicas,
+        let (r, shard) = (reduced(reduce), shard.max(1));
+        let (times, gathers) =
+            if fully { (micro_batches, units.gathers()) } else { (1, vec![1; units.lengths().len()]) };
+        let mut traffic = Self::default();
+        for (length, gathers) in units.lengths().iter().zip(gathers) {
+            traffic.all_gather += gathers * around(length * w, shard);
+            traffic.reduce_scatter += around(length * r, shard);
+            traffic.all_reduce += 2 * around(length / shard as u64 * r, world / shard);
         }
+        traffic.all_gather = traffic.all_gather.saturating_mul(times);
+        traffic.reduce_scatter = traffic.reduce_scatter.saturating_mul(times);
+        traffic
     }
 
     /// All of it.
@@ -68,12 +65,10 @@ mod tests {
     use super::*;
     use crate::recipe::sections::Reduction;
 
-    /// 1,000 elements.
-    const UNITS: Units = Units { embedding: 200, layer: 160, layers: 3, head: Some(320) };
-
     fn traffic(world: usize, shard: usize, fully: bool, reduce: Reduction, micro_batches: u64) -> Traffic {
         let distributed = DistributedPlan { world, shard, fully, reduce, ..DistributedPlan::ALONE };
-        Traffic::new(UNITS, distributed, 2, micro_batches)
+        // 1,000 elements.
+        Traffic::new(&Units::example(false), distributed, 2, micro_batches)
     }
 
     #[test]
@@ -97,16 +92,16 @@ mod tests {
     }
 
     #[test]
-    fn sharded_weights_are_gathered_twice_a_micro_batch_and_the_last_unit_once() {
-        let gathered = 2 * (2 * 1000 - 320);
+    fn sharded_weights_are_gathered_twice_a_micro_batch_and_what_is_used_once_once() {
+        let gathered = 2 * (2 * 1000 - 200 - 160 - 320);
         let fsdp = traffic(8, 8, true, Reduction::Fp32, 3);
         let expected = Traffic { all_gather: 3 * gathered * 7 / 8, reduce_scatter: 3 * 4000 * 7 / 8, all_reduce: 0 };
         assert_eq!(fsdp, expected);
         // Of a tied model the embedding stays, and of the others the last layer.
-        let tied = Units { head: None, ..UNITS };
+        let tied = Units::example(true);
         let distributed = DistributedPlan { world: 8, shard: 8, fully: true, ..DistributedPlan::ALONE };
         let expected = 2 * (2 * 680 - 200 - 160) * 7 / 8;
-        assert_eq!(Traffic::new(tied, distributed, 2, 1).all_gather, expected);
+        assert_eq!(Traffic::new(&tied, distributed, 2, 1).all_gather, expected);
     }
 
     #[test]

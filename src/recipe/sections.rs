@@ -380,7 +380,7 @@ pub struct Distributed {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// zero1 where it fits, else fsdp.
+    /// zero1 where it fits without recomputing layers fully, else fsdp where that recomputes fewer.
     #[default]
     Auto,
     /// Distributed data parallel: weights, gradients and optimizer whole on every rank.

@@ -48,6 +48,9 @@ fn act(does: &str, launch: Launch) -> Outcome {
         return checkpoint::save(what, launch);
     }
     let world = World::join(launch, Device::Cpu, long)?;
+    if let Some(what) = does.strip_prefix("count ") {
+        return memory::count(what, world);
+    }
     match does {
         "everything" => everything(&world)?,
         "tell" => tell(&world)?,

@@ -60,9 +60,8 @@ impl Link {
         self.silent.set(silent);
     }
 
-    /// Bytes that this rank has sent since this was last asked, by ring algorithms: of n bytes on R ranks a gather or a
-    /// scatter sends n (R - 1) / R, an all-reduce twice as many (Patarasu & Yuan 2009,
-    /// doi.org/10.1016/j.jpdc.2008.09.002).
+    /// Bytes that this rank has sent since this was last asked: once [`around`] in a gather or a scatter, twice in an
+    /// all-reduce.
     pub(super) fn take_sent(&self) -> u64 {
         self.sent.take()
     }
@@ -104,9 +103,17 @@ impl Link {
     ) -> Result<Option<Work>, CollectiveError> {
         let Some(group) = group.filter(|_| !self.silent.get()) else { return Ok(None) };
         let bytes = (whole.numel() * whole.kind().elt_size_in_bytes()) as u64;
-        self.sent.set(self.sent.get() + times * bytes * (ranks as u64 - 1) / ranks as u64);
+        self.sent.set(self.sent.get() + times * around(bytes, ranks));
         begin(group).map(Some)
     }
+}
+
+/// Bytes that each of so many ranks sends while so many `bytes` go once around a ring of them (Patarasuk & Yuan 2009,
+/// doi.org/10.1016/j.jpdc.2008.09.002).
+#[must_use]
+pub fn around(bytes: u64, ranks: usize) -> u64 {
+    let ranks = (ranks as u64).max(1);
+    bytes / ranks * (ranks - 1) + bytes % ranks * (ranks - 1) / ranks
 }
 
 /// Waits for what was begun, if anything was.

@@ -100,8 +100,7 @@ impl Sharding {
         let units = Units::of(config, fully);
         let (shards, shard) = (link.mesh().shard, link.shard());
         let count = units.parameters.len();
-        let arrangements: Vec<_> =
-            (0..count).map(|unit| Arrangement::new(&units.shapes(unit, &specs), shards)).collect();
+        let arrangements = units.arrangements(&specs, shards);
         let weights = Weights::zeros(&arrangements, shard, fully, kind, device)?;
         let parameters = Parameters::new(specs.clone(), weights.parameters(&units, &specs))?;
         let sharding = Self {
@@ -148,6 +147,10 @@ impl Sharding {
     /// Another rank that failed, or whatever libtorch refuses.
     pub fn at(&mut self, moment: Moment, turn: Option<Turn>) -> Result<(), StepError> {
         self.bring(moment, turn.is_some())?;
+        // What the micro-batch before has left under way has had a forward pass to arrive, and takes memory.
+        if let (Moment::Forward(Part::Head), Some(_)) = (moment, turn) {
+            self.advance()?;
+        }
         if let (Moment::Done(part), Some(turn)) = (moment, turn)
             && let Some(unit) = self.units.done(part)
         {
@@ -205,14 +208,18 @@ impl Sharding {
     }
 
     fn done(&mut self, unit: usize, found: Vec<Tensor>, turn: Turn) -> Result<(), StepError> {
+        // First what was begun before: it may go on while this goes out.
+        self.advance()?;
         let Some(Together { link, arrangements, .. }) = &self.together else {
             return Ok(self.gradients[unit].add(found, turn, self.way)?);
         };
-        // First what was begun before: it may go on while this goes out.
-        for earlier in &mut self.gradients {
-            earlier.advance(link)?;
-        }
         self.gradients[unit].send(found, turn, self.way, &arrangements[unit], link)
+    }
+
+    /// Goes on with sums that are under way, by one stage.
+    fn advance(&mut self) -> Result<(), StepError> {
+        let Some(Together { link, .. }) = &self.together else { return Ok(()) };
+        self.gradients.iter_mut().try_for_each(|unit| unit.advance(link))
     }
 
     /// The gradients of what this rank updates, in the order of [`held`](Self::held), when all are summed.
@@ -357,10 +364,16 @@ impl Sharding {
         self.together.as_ref().map_or((0, 1), |together| (together.link.replica(), together.link.mesh().replicate))
     }
 
+    /// The link to other ranks, for another model.
+    #[must_use]
+    pub fn into_link(self) -> Option<Link> {
+        self.together.map(|together| together.link)
+    }
+
     /// The groups, to be closed.
     #[must_use]
     pub fn into_groups(self) -> Vec<Group> {
-        self.together.map_or_else(Vec::new, |together| together.link.into_groups())
+        self.into_link().map_or_else(Vec::new, Link::into_groups)
     }
 }
 

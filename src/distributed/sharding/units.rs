@@ -1,11 +1,12 @@
-//! Which parameters go over the network together.
+//! Which parameters go over the network together. Free of tensors: plans count by them too.
 
+use crate::distributed::flat::Arrangement;
 use crate::hf::names::{self, ParameterSpec};
 use crate::model::config::ModelConfig;
 use crate::model::decoder::Part;
 
-/// Elements that a unit has at least where layers may share one: 25 MB of gradients in fp32, as PyTorch's DDP has it (Li et
-/// al. 2020, arXiv 2006.15704, section 3.2.3). Smaller ones would spend their time on starting.
+/// Elements that a unit has at least where layers may share one: 25 MB of gradients in fp32, which is what PyTorch's DDP takes
+/// for its buckets (`bucket_cap_mb`; why buckets: Li et al. 2020, arXiv 2006.15704, section 3.2.2).
 const LEAST: u64 = 25_000_000 / 4;
 
 /// The parts of a model in units: what one collective goes over.
@@ -66,10 +67,11 @@ impl Units {
         (self.first[unit] == self.index(part)).then_some(unit)
     }
 
-    /// The shapes of a unit's parameters.
+    /// Where the parameters of each unit lie in its buffer, which so many `shards` share.
     #[must_use]
-    pub fn shapes(&self, unit: usize, specs: &[ParameterSpec]) -> Vec<Vec<i64>> {
-        self.parameters[unit].iter().map(|at| specs[*at].shape.clone()).collect()
+    pub fn arrangements(&self, specs: &[ParameterSpec], shards: usize) -> Vec<Arrangement> {
+        let shapes = |members: &Vec<usize>| members.iter().map(|at| specs[*at].shape.clone()).collect::<Vec<_>>();
+        self.parameters.iter().map(|members| Arrangement::new(&shapes(members), shards)).collect()
     }
 
     fn index(&self, part: Part) -> usize {
@@ -82,7 +84,7 @@ impl Units {
 }
 
 /// The parameters of each part, by index: the embedding, each layer, and the last norm with the head.
-fn of_parts(specs: &[ParameterSpec], layers: usize) -> Vec<Vec<usize>> {
+pub(crate) fn of_parts(specs: &[ParameterSpec], layers: usize) -> Vec<Vec<usize>> {
     let mut parts = vec![Vec::new(); layers + 2];
     for (at, spec) in specs.iter().enumerate() {
         let layer = spec.name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next()?.parse().ok());
