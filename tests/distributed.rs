@@ -10,8 +10,8 @@ use tempfile::TempDir;
 
 mod checkpoint;
 mod failures;
-pub(crate) mod one_rank;
 mod memory;
+pub(crate) mod one_rank;
 mod rank;
 mod watched;
 
