@@ -11,6 +11,9 @@ use tempfile::TempDir;
 mod checkpoint;
 mod failures;
 mod rank;
+mod recovering;
+mod resuming;
+mod training;
 mod watched;
 
 /// What ranks do, where the results go, and how many of them are started.
