@@ -116,7 +116,7 @@ fn where_a_node_is_gone_the_others_go_on_as_fewer_ranks() {
     // Without it torchrun keeps the ranks' store, and a node that comes later never learns where.
     let own = ("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1".to_owned());
     let mut job = Job::new("train", 2);
-    job.start(within(&folder, &line), &[own.clone()]);
+    job.start(within(&folder, &line), std::slice::from_ref(&own));
     let deadline = Instant::now() + LIMIT;
     while std::net::TcpStream::connect(&endpoint).is_err() && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(50));

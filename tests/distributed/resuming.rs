@@ -106,6 +106,7 @@ fn each_mode_goes_on_from_each_on_more_and_fewer_ranks_as_if_nothing_had_been() 
         assert_same(&newest, &again, &format!("{ranks:?} at step {step}"));
         step = if at == CYCLE.len() { 50 } else { step + 3 };
         newest = go_on(&folder, ranks, "out", step, &[]);
+        assert!(elements(&newest) != elements(&again), "{ranks:?}: nothing is learned");
         assert!(newest.join("manifest.json").is_file(), "{ranks:?}");
     }
     Told::read(&folder, "out").is_that_of_one_process("a run on ranks that change");
@@ -158,6 +159,6 @@ fn every_mode_and_number_of_ranks_goes_on_from_every() {
         }
         eprintln!("{}", table.lines().last().unwrap());
     }
-    println!("{table}");
+    eprintln!("{table}");
     assert!(bad.is_empty(), "{bad:#?}");
 }

@@ -134,7 +134,7 @@ fn agree(one: &Told, other: &Told, what: &str, allowed: [f64; 2]) {
     assert_eq!(other.steps.len(), 50, "{what}");
     let [losses, norms, validations] = one.differences(other);
     // Shown by --nocapture.
-    println!("{what}: losses {losses:.1e}, norms {norms:.1e}, validations {validations:.1e}");
+    eprintln!("{what}: losses {losses:.1e}, norms {norms:.1e}, validations {validations:.1e}");
     assert!(losses <= allowed[0], "{what}: losses differ by {losses:e}");
     assert!(norms <= allowed[1], "{what}: norms differ by {norms:e}");
     assert!(validations <= allowed[0], "{what}: validation losses differ by {validations:e}");
