@@ -78,7 +78,7 @@ fn where_a_rank_is_killed_torchrun_starts_all_again_and_they_go_on() {
         let Some(line) = launched(&RESTARTED, line(&[&OFTEN[..], &[mode]].concat(), &[])) else { return };
         let mut job = Job::new("train", 2);
         job.start(within(&folder, &line), &[]);
-        wait_for(&mut job, &folder.path().join("out/step-8"));
+        wait_for(&mut job, &folder.path().join("out/step-4"));
         kill(&processes(&job, &[("RANK", rank), ("TORCHELASTIC_RESTART_COUNT", "0")]));
         let (ended, _) = job.end();
         recovered(&ended[0], &folder, &format!("error: rank {rank} of 2 has stopped: no sign of life for "));
@@ -99,9 +99,16 @@ fn where_one_rank_fails_torchrun_starts_all_again_and_they_go_on() {
     let (ended, _) = job.end();
     // Both starts go on from there.
     let (_, rest) = ended[0].text.split_once("going on from out/step-4").unwrap_or_else(|| panic!("{ended:#?}"));
-    assert!(rest.contains(".writing/optimizer-00002-of-00002.safetensors: File too large (os error 27)"), "{rest}");
     let ended = Ended { code: ended[0].code, text: rest.to_owned() };
-    recovered(&ended, &folder, "error: rank 1 of 2 failed at step 8 (saving): the checkpoint of step 8 could not be ");
+    // All ranks learn it at the same time, and either is the first to say so.
+    recovered(&ended, &folder, "error: rank ");
+    let report = errors(&ended)[0];
+    for part in [
+        " of 2 failed at step 8 (saving): the checkpoint of step 8 could not be written; the last one is out/step-4: rank 1 of 2 (",
+        ".writing/optimizer-00002-of-00002.safetensors: File too large (os error 27)",
+    ] {
+        assert!(report.contains(part), "no {part} in {report}");
+    }
 }
 
 #[test]
@@ -110,7 +117,7 @@ fn where_a_node_is_gone_the_others_go_on_as_fewer_ranks() {
     let endpoint = format!("127.0.0.1:{}", free_port());
     let meeting = ["--rdzv-backend", "c10d", "--rdzv-id", "two", "--rdzv-endpoint", &endpoint];
     let elastic = ["--nnodes", "1:2", "--max-restarts", "1", "--local-addr", "127.0.0.1"];
-    let last_call = ["--rdzv-conf", "last_call_timeout=8"];
+    let last_call = ["--rdzv-conf", "last_call_timeout=15"];
     let fsdp = [OFTEN[0], "distributed.mode=fsdp"];
     let Some(line) = launched(&[&meeting[..], &elastic, &last_call].concat(), line(&fsdp, &[])) else { return };
     // Without it torchrun keeps the ranks' store, and a node that comes later never learns where.
@@ -122,7 +129,7 @@ fn where_a_node_is_gone_the_others_go_on_as_fewer_ranks() {
         thread::sleep(Duration::from_millis(50));
     }
     job.start(within(&folder, &line), &[own, (NODE, "goes".to_owned())]);
-    wait_for(&mut job, &folder.path().join("out/step-8"));
+    wait_for(&mut job, &folder.path().join("out/step-4"));
     let gone = processes(&job, &[(NODE, "goes")]);
     assert_eq!(gone.len(), 3, "torchrun and two ranks");
     kill(&gone);
@@ -194,7 +201,7 @@ fn where_the_link_between_two_nodes_is_cut_the_same_command_goes_on() {
     }
     let (folder, logs) = (folder(), tempfile::tempdir().unwrap());
     let run = |cut: &str| {
-        let when = folder.path().join("out/step-8/manifest.json").display().to_string();
+        let when = folder.path().join("out/step-4/manifest.json").display().to_string();
         let own = [script, &logs.path().display().to_string(), "1", &when].map(str::to_owned);
         let set = [OFTEN[0], "distributed.mode=fsdp", "distributed.timeout=8s"];
         let mut job = Job::new("train", 2);
