@@ -13,6 +13,9 @@ mod failures;
 mod memory;
 pub(crate) mod one_rank;
 mod rank;
+mod recovering;
+mod resuming;
+mod training;
 mod watched;
 
 /// What ranks do, where the results go, and how many of them are started.

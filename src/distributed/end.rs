@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io::Write as _;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -113,11 +114,13 @@ fn say(text: &str) {
 }
 
 /// Leaves the reason where torchrun looks for it, in the form of torch.distributed.elastic.multiprocessing.errors, so that
-/// its own summary has it too.
+/// its own summary has it too. A note that is cut short, by a disk that is full, would end torchrun itself: it is there whole
+/// or not at all.
 fn note_for_torchrun(headline: &str) {
     let Some(path) = std::env::var_os("TORCHELASTIC_ERROR_FILE").filter(|path| !path.is_empty()) else { return };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().to_string();
     let extra = serde_json::json!({ "py_callstack": headline, "timestamp": now });
     let note = serde_json::json!({ "message": { "message": headline, "extraInfo": extra } });
-    let _ = fs_err::write(path, note.to_string());
+    let beside = Path::new(&path).with_extension("writing");
+    let _ = fs_err::write(&beside, note.to_string()).and_then(|()| fs_err::rename(&beside, &path));
 }

@@ -180,7 +180,7 @@ fn where_one_rank_is_asked_to_stop_all_stop_at_the_same_step() {
 }
 
 /// The lines that torchrun's workers and torchrun itself have left.
-fn errors(ended: &Ended) -> Vec<&str> {
+pub(super) fn errors(ended: &Ended) -> Vec<&str> {
     ended.text.lines().filter(|line| line.starts_with("error: ")).collect()
 }
 
