@@ -4,7 +4,7 @@
 //!
 //! R x S ranks are a mesh of R copies in S shards. A copy's weights lie in flat buffers, one a unit ([`units`]). Of each unit a
 //! rank owns the S-th part: its gradients are summed over the shards, each of which gets its own part of the sum, then over
-//! the copies ([`gradients`]); its optimizer updates that part alone; then all parts are gathered ([`weights`]). With S = 1
+//! the copies (`gradients`); its optimizer updates that part alone; then all parts are gathered ([`weights`]). With S = 1
 //! that is DDP, with S > 1 ZeRO-1. Where weights are `fully` sharded, the gathered ones are freed after use and gathered again.
 //!
 //! All of it is begun as the passes go on ([`Moment`]) and waited for when it is needed: gradients of a unit are summed while
