@@ -1,8 +1,10 @@
 // What CUDA devices there are and how much of them is used, without CUDA's headers: the driver is asked directly.
+#include "guarded.h"
 #include "native.h"
 
 #include <ATen/Context.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <dlfcn.h>
 #include <exception>
@@ -46,6 +48,14 @@ bool hephaestus_cuda_device(int index, char *name, size_t length, size_t *bytes,
   return init(0) == 0 && get(&device, index) == 0 && get_name(name, static_cast<int>(length), device) == 0 &&
          get_bytes(bytes, device) == 0 && get_attribute(capability, CAPABILITY, device) == 0 &&
          get_attribute(capability + 1, CAPABILITY + 1, device) == 0;
+}
+
+// Makes CUDA device `index` this thread's: what names no device goes there, and no other one is touched.
+const char *hephaestus_use_device(int index) {
+  return guarded([&] {
+    const c10::impl::VirtualGuardImpl devices(at::kCUDA);
+    devices.setDevice(c10::Device(at::kCUDA, static_cast<c10::DeviceIndex>(index)));
+  });
 }
 
 // The most bytes libtorch has had allocated on CUDA device `index`, or 0 where it has used none.

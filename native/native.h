@@ -15,6 +15,7 @@ long hephaestus_cuda_version();
 bool hephaestus_has_kernels();
 
 bool hephaestus_cuda_device(int index, char *name, size_t length, size_t *bytes, int capability[2]);
+const char *hephaestus_use_device(int index);
 size_t hephaestus_cuda_peak_memory(int index);
 long hephaestus_driver_version();
 long hephaestus_nccl_version();

@@ -2,6 +2,9 @@
 
 use std::ffi::{CStr, c_char, c_int, c_long};
 
+use tch::TchError;
+
+use super::checked;
 use crate::plan::Gpu;
 
 #[expect(unsafe_code, reason = "the declarations of native/native.h")]
@@ -18,6 +21,7 @@ unsafe extern "C" {
     ) -> bool;
     fn hephaestus_driver_version() -> c_long;
     fn hephaestus_nccl_version() -> c_long;
+    fn hephaestus_use_device(index: c_int) -> *const c_char;
     fn hephaestus_cuda_peak_memory(index: c_int) -> usize;
     fn hephaestus_keep_freed_memory();
 }
@@ -61,6 +65,20 @@ pub fn nccl_version() -> Option<(u32, u32, u32)> {
     let version = unsafe { hephaestus_nccl_version() };
     let version = u32::try_from(version).ok().filter(|version| *version > 0)?;
     Some((version / 10_000, version / 100 % 100, version % 100))
+}
+
+/// Makes CUDA device `index` this thread's: what names no device goes there, and no other one is touched, as each of many ranks
+/// has its own.
+///
+/// # Errors
+/// No such device, or whatever CUDA refuses.
+pub fn use_device(index: usize) -> Result<(), TchError> {
+    let index = c_int::try_from(index).unwrap_or(c_int::MAX);
+    // SAFETY: it takes a number.
+    #[expect(unsafe_code, reason = "calls into native/device.cpp")]
+    unsafe {
+        checked(hephaestus_use_device(index))
+    }
 }
 
 /// Whether the kernels for GPUs were compiled.

@@ -206,7 +206,8 @@ impl<'a> Load<'a> {
     /// - the fp32 sums of several micro-batches, 4 P; 4 P / S where weights are sharded;
     /// - what ranks reduce. Gradients go into a flat buffer a unit, r of each element, from which others read until the next
     ///   unit's are there; what comes of them, r / S of each, stays until the update, unless it is added to the sums above.
-    ///   Sums of whole gradients are reduced in their place where r is 4; where nothing is sharded, flat buffers are.
+    ///   Sums of whole gradients are reduced in their place where r is 4, and what comes of them lies in them; where nothing is
+    ///   sharded, flat buffers are.
     fn gradients(&self, units: &Units, now: Gradients) -> u64 {
         let DistributedPlan { world, shard, fully, reduce, .. } = self.distributed;
         let Gradients { made, reduced: done, sent, buffers } = now;
@@ -222,7 +223,7 @@ impl<'a> Load<'a> {
             (false, _) => 0,
             // Of the unit on its way, not yet added.
             (true, true) => r * sent / shard,
-            (true, false) if shard == 1 && self.in_place() => 0,
+            (true, false) if self.in_place() => 0,
             (true, false) => r * done / shard,
         };
         w * made + recorded + sums + parts + r * buffers

@@ -82,6 +82,9 @@ pub fn run(plan: &Plan, options: &Options, stop: &Stop, team: &Team<'_>) -> anyh
 fn carry_out(plan: &mut Plan, options: &Options, stop: &Stop, team: &Team<'_>) -> anyhow::Result<Outcome> {
     ffi::keep_freed_memory();
     tracing::debug!(growing = ffi::grow_segments(), "memory segments on GPUs");
+    if let Compute::Cuda(index) = plan.device.compute {
+        ffi::use_device(index)?;
+    }
     let data = Data::open(plan)?;
     let mut lock = None;
     let (checkpoint, passed_over) = find::together(team.together(), || {
@@ -153,7 +156,9 @@ impl Run<'_> {
         let mut loader = self.data.loader(plan, team.rank(), self.position.clone())?;
         let mut interval = Interval::new(plan, &loader);
         let mut stage = None;
-        let mut profile = Profile::new(options.profile.as_ref(), &plan.output, plan.device.compute != Compute::Cpu);
+        // Of ranks that do alike one is enough.
+        let recorded = options.profile.as_ref().filter(|_| team.rank() == 0);
+        let mut profile = Profile::new(recorded, &plan.output, plan.device.compute != Compute::Cpu);
         // Alone it may stop whenever it is asked to; with others where all have agreed to.
         let asked = || team.is_alone() && stop.asked();
         let mut agreed = Flags::default();
@@ -186,6 +191,9 @@ impl Run<'_> {
                 Err(error) => return Err(error.context(format!("step {next}"))),
             };
             agreed = asking.wait()?;
+            if agreed.stop {
+                stop.ask();
+            }
             self.position.clone_from(&batch.position);
             loader.recycle(batch);
             self.tokens += plan.tokens_a_step();

@@ -72,10 +72,10 @@ impl Gradients {
     ) -> Result<(), StepError> {
         let Some(first) = found.first() else { return Ok(()) };
         let device = first.device();
-        let source = if way.fully || (turn.first && turn.last) {
+        let (source, place) = if way.fully || (turn.first && turn.last) {
             let flat = Flat::unfilled(arrangement, way.reduce, device)?;
             ffi::copy_all(&flat.views, &found)?;
-            flat.buffer
+            (flat.buffer, None)
         } else {
             let whole = match self.whole.take() {
                 Some(whole) => whole,
@@ -90,14 +90,19 @@ impl Gradients {
             if !turn.last {
                 return Ok(());
             }
-            of_kind(&whole.buffer, way.reduce)?
+            // Sums are reduced where they are, unless that is done in another type.
+            let place = (way.reduce == Kind::Float).then(|| whole.part(link.shard())).transpose()?;
+            (of_kind(&whole.buffer, way.reduce)?, place)
         };
         drop(found);
         let shards = link.mesh().shard as i64;
         let (work, to) = if shards == 1 {
             (None, source)
         } else {
-            let part = Tensor::f_empty([arrangement.length / shards], (way.reduce, device))?;
+            let part = match place {
+                Some(part) => part,
+                None => Tensor::f_empty([arrangement.length / shards], (way.reduce, device))?,
+            };
             (link.scatter(&part, &source)?, part)
         };
         self.pending = Some(Pending { work, to, stage: Stage::OverShards(turn) });
