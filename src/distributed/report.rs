@@ -63,10 +63,12 @@ pub(super) fn is_consequence(error: &(dyn Error + 'static)) -> bool {
 
 /// This rank failed for a reason of its own.
 pub(super) fn of_cause(rank: usize, world: usize, own: &Beat, error: &str) -> Report {
-    Report {
-        headline: format!("rank {rank} of {world} failed at step {} ({}): {error}", own.step, own.doing),
-        details: vec![format!("rank {rank} is process {} on {}; the other ranks were ended", own.pid, own.host)],
-    }
+    // Of several problems, or a panic with its stack, others are told the first line.
+    let mut lines = error.lines();
+    let first = lines.next().unwrap_or_default();
+    let mut details: Vec<_> = lines.map(str::to_owned).collect();
+    details.push(format!("rank {rank} is process {} on {}; the other ranks were ended", own.pid, own.host));
+    Report { headline: format!("rank {rank} of {world} failed at step {} ({}): {first}", own.step, own.doing), details }
 }
 
 /// What the ranks have said of themselves, before and after a wait.

@@ -193,8 +193,8 @@ mod tests {
         insta::assert_snapshot!(lines(folder.path()), @r#"
         {"event":"start","version":1,"run":"quick","step":0,"steps":400}
         {"event":"validation","version":1,"step":0,"tokens":0,"sources":{"text":{"loss":0.0,"perplexity":1.0,"tokens":512},"code":{"loss":0.0,"perplexity":1.0,"tokens":512}}}
-        {"event":"train","version":1,"step":10,"stage":"main","tokens":163840,"loss":3.25,"grad_norm":0.5,"lr":0.0003,"tokens_per_second":12345.5,"mfu":null,"memory_bytes":3100000000,"data_wait":0.125,"skipped":0,"eta_seconds":130,"sources":{"tool_docs":{"loss":3.5},"code":{"loss":3.0}}}
-        {"event":"train","version":1,"step":20,"stage":"main","tokens":327680,"loss":null,"grad_norm":0.5,"lr":0.0003,"tokens_per_second":12345.5,"mfu":0.5,"memory_bytes":3100000000,"data_wait":0.125,"skipped":0,"eta_seconds":130,"sources":{}}
+        {"event":"train","version":1,"step":10,"stage":"main","tokens":163840,"loss":3.25,"grad_norm":0.5,"lr":0.0003,"tokens_per_second":12345.5,"mfu":null,"memory_bytes":3100000000,"data_wait":0.125,"skipped":0,"communicated_bytes":null,"eta_seconds":130,"sources":{"tool_docs":{"loss":3.5},"code":{"loss":3.0}}}
+        {"event":"train","version":1,"step":20,"stage":"main","tokens":327680,"loss":null,"grad_norm":0.5,"lr":0.0003,"tokens_per_second":12345.5,"mfu":0.5,"memory_bytes":3100000000,"data_wait":0.125,"skipped":0,"communicated_bytes":null,"eta_seconds":130,"sources":{}}
         {"event":"resume","version":1,"run":"quick","step":10,"steps":400}
         "#);
     }
