@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use memmap2::MmapMut;
+
 use super::refusal::{self, OutOfMemory};
 use super::step::Engine;
 use super::team::Team;
@@ -13,6 +15,10 @@ use crate::metrics::reporter::Reporter;
 use crate::plan::{Compute, Plan, Room, fit, memory};
 use crate::recipe;
 use crate::recipe::quantity::{Count, Rows};
+
+/// Bytes of address space, but of no memory, that are left to what begins after something was tried: threads and their
+/// allocations.
+const RESERVE: usize = 512 << 20;
 
 /// Tokens of a document in what is tried: short ones, as attention on a GPU pads each document.
 const DOCUMENT: usize = 128;
@@ -64,8 +70,10 @@ pub(super) fn rehearse(
     loop {
         let trying = reporter.spin("trying whether a step fits into memory", 0);
         let (batch, several) = (worst(plan), plan.micro_batches() > 1);
+        // Where it is address space that is limited (`ulimit -v`) an allocator does not give back what it once had.
+        let reserve = MmapMut::map_anon(RESERVE);
         let tried = refusal::attempt(|| Ok(engine.rehearse(&batch, several)?));
-        drop(trying);
+        drop((trying, reserve));
         // All ranks compute in the same way.
         let anywhere = team.any(tried.as_ref().is_err_and(anyhow::Error::is::<OutOfMemory>))?;
         let error = match tried {
