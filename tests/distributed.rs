@@ -1,8 +1,10 @@
 //! Processes that work together: each test starts this test binary once a rank, with the variables that a launcher would
 //! set, and judges how they end.
 
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, process, thread};
 
@@ -114,9 +116,13 @@ fn command(line: &[String]) -> Command {
     command
 }
 
-/// A port that was free a moment ago.
+/// A port that nobody listens on, below those that systems give to whoever connects, and no other test's.
 fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = (process::id() % 100) as u16 * 200;
+    let ports = std::iter::repeat_with(|| 10_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000);
+    let mut free = ports.take(1000).filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.next().expect("a free port")
 }
 
 /// The variables that torchrun would set for a rank, were it not for its store.
