@@ -216,7 +216,10 @@ fn version() -> &'static str {
             None => "no CUDA".to_owned(),
         };
         let nccl = match ffi::nccl_version() {
-            Some((major, minor, patch)) => format!("NCCL {major}.{minor}.{patch}"),
+            Some((major, minor, patch)) if ffi::has_nccl() => format!("NCCL {major}.{minor}.{patch}"),
+            Some((major, minor, patch)) => {
+                format!("NCCL {major}.{minor}.{patch}, built without nccl.h and so without it")
+            }
             None => "no NCCL".to_owned(),
         };
         format!("{} (libtorch {}, {cuda}, {nccl})", env!("CARGO_PKG_VERSION"), versions.libtorch)

@@ -28,14 +28,19 @@ fn reported(ended: &[Ended], dead: &[usize]) -> (usize, String) {
     (reporter, report.join("\n"))
 }
 
-#[test]
-fn a_job_that_nothing_befalls_ends_and_saves_where_rank_0_says() {
+/// Three ranks, started by hand.
+fn three(does: &'static str) -> Job {
     let port = free_port();
-    let mut job = Job::new("watched none", 3);
+    let mut job = Job::new(does, 3);
     for rank in 0..3 {
         job.start(command(&this()), &by_hand(rank, 3, port));
     }
-    let (ended, folder) = job.end();
+    job
+}
+
+#[test]
+fn a_job_that_nothing_befalls_ends_and_saves_where_rank_0_says() {
+    let (ended, folder) = three("watched none").end();
     all_succeed(&ended);
     told(
         &folder,
@@ -58,11 +63,7 @@ fn where_a_rank_is_killed_another_reports_which() {
 
 #[test]
 fn where_a_rank_hangs_as_a_process_another_reports_which_and_it_ends_when_it_goes_on() {
-    let port = free_port();
-    let mut job = Job::new("watched stopped 2", 3);
-    for rank in 0..3 {
-        job.start(command(&this()), &by_hand(rank, 3, port));
-    }
+    let mut job = three("watched stopped 2");
     let hung = job.children[2].0.id().to_string();
     let deadline = Instant::now() + LIMIT;
     while job.children[..2].iter_mut().any(|(child, _)| child.try_wait().unwrap().is_none())
@@ -148,11 +149,7 @@ fn a_rank_that_is_silent_is_reported_by_rank_0_before_a_collective_fails() {
 
 /// Starts three ranks of which one stops itself for ever, and returns how the others ended.
 fn run_stopped(does: &'static str, stopped: usize) -> Vec<Ended> {
-    let port = free_port();
-    let mut job = Job::new(does, 3);
-    for rank in 0..3 {
-        job.start(command(&this()), &by_hand(rank, 3, port));
-    }
+    let mut job = three(does);
     let mut killed_at_the_end = Job::new(does, 1);
     killed_at_the_end.children.push(job.children.remove(stopped));
     let (mut ended, _) = job.end();
@@ -162,12 +159,7 @@ fn run_stopped(does: &'static str, stopped: usize) -> Vec<Ended> {
 
 #[test]
 fn where_one_rank_is_asked_to_stop_all_stop_at_the_same_step() {
-    let port = free_port();
-    let mut job = Job::new("watched asked 1", 3);
-    for rank in 0..3 {
-        job.start(command(&this()), &by_hand(rank, 3, port));
-    }
-    let (ended, folder) = job.end();
+    let (ended, folder) = three("watched asked 1").end();
     all_succeed(&ended);
     // Asked within step 3, whose question was under way already.
     told(
