@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use hephaestus::corpus::loader::{Position, StepBatch};
+use hephaestus::corpus::loader::{Position, StepBatch, UNIT};
 use hephaestus::model::config::{ModelConfig, Recompute};
 use hephaestus::model::decoder::Decoder;
 use hephaestus::model::loss::rows_at_once;
@@ -133,7 +133,7 @@ fn a_step_on_a_gpu_waits_for_nothing() {
         // Three times over, in which libraries set themselves up and graphs are recorded, and then once more.
         for (at, batch) in batches[..3].iter().cycle().take(12).enumerate() {
             ffi::forbid_waiting(at >= 9).unwrap();
-            engine.step(&batch.micro, batch.trained, 1e-3, sources, || false).unwrap().unwrap();
+            engine.step(&batch.micro, batch.weight as f64 / UNIT, 1e-3, sources, || false).unwrap().unwrap();
         }
         ffi::forbid_waiting(false).unwrap();
     }
@@ -148,7 +148,7 @@ fn recorded_micro_batches_compute_what_plain_ones_do() {
     let losses = |overrides: &[&str]| -> Vec<f64> {
         let (mut engine, batches, sources) = run(&folder, overrides);
         let step = |batch: &StepBatch| {
-            let step = engine.step(&batch.micro, batch.trained, 1e-2, sources, || false).unwrap().unwrap();
+            let step = engine.step(&batch.micro, batch.weight as f64 / UNIT, 1e-2, sources, || false).unwrap().unwrap();
             step.by_source.select(1, 0).sum(Kind::Double).double_value(&[])
         };
         batches.iter().map(step).collect()

@@ -19,7 +19,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
-use hephaestus::corpus::loader::{Loader, Position};
+use hephaestus::corpus::loader::{Loader, Position, UNIT};
 use hephaestus::metrics::throughput::flops_a_token;
 use hephaestus::plan::{self, Compute, Machine, Plan, Ranks, memory};
 use hephaestus::recipe::Loaded;
@@ -225,8 +225,8 @@ impl Steps<'_> {
             }
             let rate = self.plan.stages[batch.position.stage].schedule.rate(batch.position.stage_step - 1);
             let sources = self.plan.data.sources.len();
-            let step = self.engine.step(&batch.micro, batch.trained, rate, sources, || false)?;
-            found.push((step.context("a step that nobody stopped")?.by_source, batch.trained));
+            let step = self.engine.step(&batch.micro, batch.weight as f64 / UNIT, rate, sources, || false)?;
+            found.push((step.context("a step that nobody stopped")?.by_source, batch.weight as f64 / UNIT));
             if let Some(rows) = &mut self.rows {
                 rows.push(peers::Rows::new(&batch.micro, rate)?);
             }

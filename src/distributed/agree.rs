@@ -1,17 +1,21 @@
-//! What all ranks agree on once a step, at no cost: it is asked where a step begins and answered by its end.
+//! What all ranks agree on where a step begins. It goes between CPUs, so that no GPU is waited for, and takes as long as a
+//! message goes round.
 
 use tch::{Device, Tensor};
 
 use super::World;
-use crate::ffi::{CollectiveError, Group, Membership, Reduce, Work};
+use crate::ffi::{CollectiveError, Group, Membership, Reduce};
 
-/// What there is to agree on.
+/// What a rank says, and what all of them have said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flags {
+pub struct Word {
     /// Whether to stop with a checkpoint: where any rank was asked to, all do.
     pub stop: bool,
     /// Whether a checkpoint is due: as rank 0 says, whose clock is the one that counts.
     pub save: bool,
+    /// Sum of the loss weights of a rank's rows, and so of the global batch, in the loader's
+    /// [`UNIT`](crate::corpus::loader::UNIT)s.
+    pub weight: u64,
 }
 
 /// A group of all ranks for that alone, between CPUs, so that no GPU is waited for.
@@ -48,16 +52,17 @@ impl Agreement {
         Ok(Self { group: Some(super::open(&world.store, &world.round, &world.opened, membership)?) })
     }
 
-    /// Says what this rank wants. Every rank begins as often as the others.
+    /// What all have said, the same on all ranks, once each has said its own. Every rank asks as often as the others.
     ///
     /// # Errors
-    /// Others that are gone.
-    pub fn begin(&self, flags: Flags) -> Result<Pending, CollectiveError> {
-        let Some(group) = &self.group else { return Ok(Pending { flags, asked: None }) };
-        let save = flags.save && group.rank() == 0;
-        let asked = Tensor::from_slice(&[i64::from(flags.stop), i64::from(save)]); // [2]
-        let work = group.all_reduce(&asked, Reduce::Max)?;
-        Ok(Pending { flags, asked: Some((asked, work)) })
+    /// Others that are gone, or do not come within the group's timeout.
+    pub fn agree(&self, own: Word) -> Result<Word, CollectiveError> {
+        let Some(group) = &self.group else { return Ok(own) };
+        let save = own.save && group.rank() == 0;
+        let said = Tensor::from_slice(&[i64::from(own.stop), i64::from(save), own.weight.cast_signed()]); // [3]
+        group.all_reduce(&said, Reduce::Sum)?.wait()?;
+        let sum = |at: i64| said.int64_value(&[at]);
+        Ok(Word { stop: sum(0) > 0, save: sum(1) > 0, weight: sum(2).cast_unsigned() })
     }
 
     /// The group, to be closed.
@@ -67,35 +72,14 @@ impl Agreement {
     }
 }
 
-/// What is being agreed on.
-#[derive(Debug)]
-#[must_use = "all ranks are to wait for what they have begun"]
-pub struct Pending {
-    flags: Flags,
-    asked: Option<(Tensor, Work)>,
-}
-
-impl Pending {
-    /// What all have agreed on: the same on all ranks.
-    ///
-    /// # Errors
-    /// Others that are gone, or do not come within the group's timeout.
-    pub fn wait(self) -> Result<Flags, CollectiveError> {
-        let Some((asked, work)) = self.asked else { return Ok(self.flags) };
-        work.wait()?;
-        let flag = |at: i64| asked.int64_value(&[at]) != 0;
-        Ok(Flags { stop: flag(0), save: flag(1) })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_process_that_is_alone_gets_what_it_says() {
-        for flags in [Flags::default(), Flags { stop: true, save: false }, Flags { stop: false, save: true }] {
-            assert_eq!(Agreement::alone().begin(flags).unwrap().wait().unwrap(), flags);
+        for word in [Word::default(), Word { stop: true, weight: 7, ..Word::default() }] {
+            assert_eq!(Agreement::alone().agree(word).unwrap(), word);
         }
     }
 }

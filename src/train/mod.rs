@@ -3,8 +3,8 @@
 //! [`run`] is the whole of it. [`start`] is how a run begins or goes on, [`data`] its corpora and place in them, [`step`]
 //! one update, [`graphs`] what of it a GPU repeats, [`interval`] what is told between two log lines, [`validation`] the
 //! losses on held-out documents, [`save`] when and how checkpoints are written, [`stop`] what Ctrl-C does, [`team`] the ranks,
-//! [`mod@profile`] where the time of some steps went, [`fitting`] that a step fits into memory, [`refusal`] what is said
-//! when libtorch refuses.
+//! `same` that all of them do the same, [`mod@profile`] where the time of some steps went, [`fitting`] that a step fits into
+//! memory, [`refusal`] what is said when libtorch refuses.
 
 pub mod data;
 pub mod fitting;
@@ -12,6 +12,7 @@ pub mod graphs;
 pub mod interval;
 pub mod profile;
 pub mod refusal;
+mod same;
 pub mod save;
 pub mod start;
 pub mod step;
@@ -35,8 +36,8 @@ use self::step::Engine;
 use self::stop::Stop;
 use self::team::Team;
 use crate::checkpoint::{State, find, retention};
-use crate::corpus::loader::Position;
-use crate::distributed::agree::Flags;
+use crate::corpus::loader::{Position, UNIT};
+use crate::distributed::agree::Word;
 use crate::ffi;
 use crate::figures::size;
 use crate::metrics::reporter::{Reporter, Settings};
@@ -121,14 +122,21 @@ fn carry_out(plan: &mut Plan, options: &Options, stop: &Stop, team: &Team<'_>) -
     if let Some(line) = checkpoint.as_deref().and_then(|folder| fitting::as_before(plan, folder)) {
         reporter.note(&line);
     }
+    same::check(plan, &data, team)?;
     let loading = reporter.spin("loading the model", 0);
     let mut engine = start::engine(plan, checkpoint.as_deref(), team.world())?;
     drop(loading);
+    team.look_after(engine.sharding.health())?;
     fitting::rehearse(plan, &mut engine, team, &mut reporter)?;
     let plan = &*plan;
     let saver = Saver::new(plan, checkpoint.clone(), position.step);
-    let run = Run { plan, team, data, engine, reporter, saver, position, tokens: 0, skipped: 0 };
-    run.finish(state, options, stop)
+    let mut run = Run { plan, team, data, engine, reporter, saver, position, tokens: 0, skipped: 0 };
+    let outcome = refusal::attempt(|| run.finish(state, options, stop)).map_err(|error| refusal::advised(error, plan));
+    // A failure is told before anything is given back, which may wait for a GPU; its report does without a bar.
+    run.reporter = Reporter::silent();
+    let outcome = team.judged(outcome)?;
+    team.close(run.engine.sharding.into_groups())?;
+    Ok(outcome)
 }
 
 /// A run under way.
@@ -146,7 +154,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// From the first step, or the one after `state`, to the last.
-    fn finish(mut self, state: Option<State>, options: &Options, stop: &Stop) -> anyhow::Result<Outcome> {
+    fn finish(&mut self, state: Option<State>, options: &Options, stop: &Stop) -> anyhow::Result<Outcome> {
         let (plan, team) = (self.plan, self.team);
         if let Some(state) = state {
             (self.tokens, self.skipped) = (state.tokens, state.skipped);
@@ -159,10 +167,7 @@ impl Run<'_> {
         // Of ranks that do alike one is enough.
         let recorded = options.profile.as_ref().filter(|_| team.rank() == 0);
         let mut profile = Profile::new(recorded, &plan.output, plan.device.compute != Compute::Cpu);
-        // Alone it may stop whenever it is asked to; with others where all have agreed to.
-        let asked = || team.is_alone() && stop.asked();
-        let mut agreed = Flags::default();
-        while !agreed.stop && !asked() && options.stop_at.is_none_or(|step| self.position.step < step) {
+        while options.stop_at.is_none_or(|step| self.position.step < step) {
             let Some(batch) = loader.next() else { break };
             let batch = match batch {
                 Ok(batch) => batch,
@@ -174,26 +179,29 @@ impl Run<'_> {
                 Err(error) => return Err(error.into()),
             };
             let Some((now, rate)) = self.rate() else { break };
+            let next = self.position.step + 1;
+            team.at(next, "training");
+            let own = Word { stop: stop.asked(), save: self.saver.due(next), weight: batch.weight };
+            let agreed = team.agree(own)?;
+            if agreed.stop {
+                stop.ask();
+                break;
+            }
             if stage.replace(now) != Some(now) {
                 let planned = &plan.stages[now];
                 self.reporter.note(&format!("stage {}: {} steps", planned.name, planned.steps));
             }
-            let sources = plan.data.sources.len();
-            let next = self.position.step + 1;
-            team.at(next, "training");
-            let asking = team.ask(Flags { stop: stop.asked(), save: self.saver.due(next) })?;
+            let (trained, sources) = (agreed.weight as f64 / UNIT, plan.data.sources.len());
             profile.before(next)?;
-            let done = refusal::attempt(|| Ok(self.engine.step(&batch.micro, batch.trained, rate, sources, asked)?));
+            // Alone it may also stop between two micro-batches.
+            let asked = || team.is_alone() && stop.asked();
+            let done = refusal::attempt(|| Ok(self.engine.step(&batch.micro, trained, rate, sources, asked)?));
             let step = match done {
                 Ok(Some(step)) => step,
                 Ok(None) => break,
                 Err(error) if team.is_alone() => return Err(self.broken_off(error, &mut interval)),
                 Err(error) => return Err(error.context(format!("step {next}"))),
             };
-            agreed = asking.wait()?;
-            if agreed.stop {
-                stop.ask();
-            }
             self.position.clone_from(&batch.position);
             loader.recycle(batch);
             self.tokens += plan.tokens_a_step();
@@ -242,10 +250,9 @@ impl Run<'_> {
                 let planned = size(memory::estimate(plan).total());
                 self.reporter.note(&format!("memory: {planned} planned, {} used at most", size(used)));
             }
-            self.reporter.close()?;
+            std::mem::take(&mut self.reporter).close()?;
             curves::draw(&plan.output, &plan.name, &told)?;
         }
-        team.close(self.engine.sharding.into_groups())?;
         let Some(newest) = self.saver.newest().map(PathBuf::from) else { bail!("nothing was saved") };
         Ok(if finished { Outcome::Finished(newest) } else { Outcome::Stopped(newest) })
     }

@@ -6,9 +6,9 @@ use tch::Tensor;
 use super::refusal;
 use crate::checkpoint::Together;
 use crate::distributed::World;
-use crate::distributed::agree::{Agreement, Flags, Pending};
+use crate::distributed::agree::{Agreement, Word};
 use crate::distributed::watch::{Settings, Watch};
-use crate::ffi::{CollectiveError, Group, Reduce};
+use crate::ffi::{CollectiveError, Group, Health, Reduce};
 use crate::plan::Machine;
 
 /// This process among those that train together.
@@ -34,7 +34,7 @@ impl<'a> Team<'a> {
     pub fn of(world: &'a World) -> anyhow::Result<Self> {
         let watch = Watch::begin(world, Settings::default())?;
         watch.on_panic(refusal::is_thrown);
-        let agreement = Agreement::open(world)?;
+        let agreement = Agreement::open(world).unwrap_or_else(|error| watch.failed(&error));
         Ok(Self { world: Some(world), together: Together::of(world), agreement, watch: Some(watch) })
     }
 
@@ -62,12 +62,15 @@ impl<'a> Team<'a> {
         &self.together
     }
 
-    /// A machine of which every rank plans alike: with the least memory that any of them has.
+    /// A machine of which every rank plans alike: with the least memory that any of them has for itself.
     ///
     /// # Errors
     /// Other ranks that are gone.
     pub fn alike(&self, mut machine: Machine) -> anyhow::Result<Machine> {
         let Some(world) = self.world else { return Ok(machine) };
+        // The ranks of a machine share its memory.
+        let sharing = machine.ranks.local_world.max(1) as u64;
+        machine.memory /= sharing;
         let own = machine.cuda.get_mut(machine.ranks.local_rank).map(|gpu| &mut gpu.memory);
         let memories = [Some(&mut machine.memory), own];
         let least = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
@@ -80,7 +83,17 @@ impl<'a> Team<'a> {
                 *memory = all.f_int64_value(&[at as i64])?.cast_unsigned();
             }
         }
+        machine.memory *= sharing;
         Ok(machine)
+    }
+
+    /// Looks after groups whose failure the thread that waits for a GPU may never come to tell.
+    ///
+    /// # Errors
+    /// No thread.
+    pub fn look_after(&self, groups: Vec<Health>) -> std::io::Result<()> {
+        let Some(watch) = self.watch.as_ref().filter(|_| !groups.is_empty()) else { return Ok(()) };
+        watch.over(move || groups.iter().find_map(Health::failed))
     }
 
     /// Says where this rank is: the step, and what it does there, in a word or two.
@@ -90,12 +103,12 @@ impl<'a> Team<'a> {
         }
     }
 
-    /// Begins to ask what all want; see [`Agreement::begin`].
+    /// What all say; see [`Agreement::agree`].
     ///
     /// # Errors
     /// Other ranks that are gone.
-    pub fn ask(&self, flags: Flags) -> Result<Pending, CollectiveError> {
-        self.agreement.begin(flags)
+    pub fn agree(&self, own: Word) -> Result<Word, CollectiveError> {
+        self.agreement.agree(own)
     }
 
     /// Whether it is so on any rank; all wait for that.
@@ -103,7 +116,7 @@ impl<'a> Team<'a> {
     /// # Errors
     /// Other ranks that are gone.
     pub fn any(&self, here: bool) -> Result<bool, CollectiveError> {
-        Ok(self.ask(Flags { stop: here, save: false })?.wait()?.stop)
+        Ok(self.agree(Word { stop: here, ..Word::default() })?.stop)
     }
 
     /// What a run came to. Where it failed on one of many ranks, that ends all of them, with one report.
@@ -130,11 +143,12 @@ impl<'a> Team<'a> {
     /// Leaves together: no rank watches any more. Returns the groups that are to be closed with the world.
     ///
     /// # Errors
-    /// Ranks that do not come.
-    pub fn leave(mut self) -> Result<Vec<Group>, CollectiveError> {
-        if let (Some(world), Some(watch)) = (self.world, &mut self.watch) {
-            watch.leave(world)?;
+    pub fn leave(mut self) -> Vec<Group> {
+        if let (Some(world), Some(watch)) = (self.world, &mut self.watch)
+            && let Err(error) = watch.leave(world)
+        {
+            watch.failed(&error);
         }
-        Ok(self.agreement.into_groups())
+        self.agreement.into_groups()
     }
 }

@@ -4,10 +4,10 @@ use std::io::Write as _;
 use std::os::unix::process::parent_id;
 
 use hephaestus::distributed::World;
-use hephaestus::distributed::agree::{Agreement, Flags};
+use hephaestus::distributed::agree::{Agreement, Word};
 use hephaestus::distributed::rendezvous::Launch;
 use hephaestus::distributed::watch::{Settings, Watch};
-use hephaestus::ffi::Reduce;
+use hephaestus::ffi::{CollectiveError, Reduce};
 use hephaestus::train::refusal;
 use hephaestus::train::stop::Stop;
 use tch::{Device, Kind};
@@ -59,7 +59,7 @@ impl<'a> Fault<'a> {
                 let refused = std::panic::catch_unwind(|| of(&[1, 2], Kind::Float).view([3]));
                 anyhow::ensure!(refused.is_err(), "libtorch refuses this");
             }
-            "hang" => thread::sleep(LIMIT),
+            "hang" | "stuck" => thread::sleep(LIMIT),
             "asked" => stop.ask(),
             other => anyhow::bail!("{other} is nothing that befalls"),
         }
@@ -83,6 +83,9 @@ pub(super) fn act(fault: &str, launch: Launch) -> Outcome {
     let mut watch = Watch::begin(&world, settings)?;
     watch.on_panic(refusal::is_thrown);
     let agreement = Agreement::open(&world)?;
+    if fault.what == "stuck" && !fault.here {
+        watch.over(a_collective_times_out(&world))?;
+    }
     match steps(&world, &watch, &agreement, &stop, &fault) {
         Ok(told) => {
             let launch = world.launch();
@@ -95,6 +98,15 @@ pub(super) fn act(fault: &str, launch: Launch) -> Outcome {
         watch.failed(&error);
     }
     Ok(world.close(agreement.into_groups())?)
+}
+
+/// What NCCL's backend would say of a collective that began when this was asked first.
+fn a_collective_times_out(world: &World) -> impl Fn() -> Option<CollectiveError> + use<> {
+    let (begun, limit) = (Instant::now(), Duration::from_secs(1));
+    let (rank, world, group) = (world.launch().rank, world.launch().world, "shard group".to_owned());
+    let (collective, timed_out, detail) = ("reduce_scatter", Some(limit), String::new());
+    let error = CollectiveError { collective, rank, world, group, timed_out, detail };
+    move || (begun.elapsed() > limit).then(|| error.clone())
 }
 
 /// Five steps; many more where they are to be cut short.
@@ -111,18 +123,21 @@ fn steps(
     for step in 1..=last {
         watch.at(step, "step");
         // Rank 0 alone is asked whether a checkpoint is due.
-        let pending = agreement.begin(Flags { stop: stop.asked(), save: (rank == 0) == (step == 2) })?;
+        let word = agreement.agree(Word { stop: stop.asked(), save: (rank == 0) == (step == 2), weight: step })?;
+        assert_eq!(word.weight, step * world.launch().world as u64);
+        if step == AT && fault.what == "stuck" && !fault.here {
+            thread::sleep(LIMIT);
+        }
         if step == AT && fault.here {
             watch.at(step, "befalling");
             fault.befalls(stop)?;
         }
         let one = of(&[1], Kind::Float);
         world.all().all_reduce(&one, Reduce::Sum)?.wait()?;
-        let flags = pending.wait()?;
-        if flags.save {
+        if word.save {
             saved.push(step);
         }
-        if flags.stop {
+        if word.stop {
             return Ok(format!("stopped at step {step}, saved at {saved:?}"));
         }
         if step == AT + 2 {

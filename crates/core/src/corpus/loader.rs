@@ -18,6 +18,10 @@ use super::source::Source;
 /// Most workers. One keeps several GPUs fed; more shorten the first steps and the waits for a slow disk.
 const WORKERS: usize = 4;
 
+/// Units of a loss weight of 1: every weight a corpus can hold, an fp32 of k / 255, is a whole number of them. So sums are exact,
+/// in whatever order ranks and micro-batches make them.
+pub const UNIT: f64 = (1_u64 << 32) as f64;
+
 /// What a loader reads.
 #[derive(Clone, Debug)]
 pub struct LoaderSettings {
@@ -44,8 +48,8 @@ pub struct LoaderSettings {
 pub struct StepBatch {
     /// Its micro-batches.
     pub micro: Vec<Batch>,
-    /// Sum of the loss weights over the rows of all ranks.
-    pub trained: f64,
+    /// Sum of their loss weights, in [`UNIT`]s.
+    pub weight: u64,
     /// The position after this step.
     pub position: Position,
 }
@@ -200,31 +204,21 @@ impl Worker {
     fn step(&self, rows: &[(usize, u64)]) -> Result<Option<StepBatch>, CorpusError> {
         let LoaderSettings { sources, keys, micro_rows, rank, world, .. } = &*self.settings;
         let slice = |rank: u64| (u128::from(rank) * rows.len() as u128 / u128::from(*world)) as usize;
-        let own = slice(*rank)..slice(*rank + 1);
-        let (mut micro, mut trained, mut others) = (Vec::<Batch>::new(), 0.0, Batch::default());
-        for (number, (source, drawn)) in rows.iter().enumerate() {
-            if self.stopping.load(Ordering::Relaxed) {
-                return Ok(None);
-            }
-            let batch = if own.contains(&number) {
-                if ((number - own.start) as u64).is_multiple_of(*micro_rows) {
-                    let rows = (*micro_rows as usize).min(own.end - number);
-                    micro.push(self.batch(rows, sources[*source].length()));
+        let own = &rows[slice(*rank)..slice(*rank + 1)];
+        let (mut micro, mut weight) = (Vec::new(), 0);
+        for rows in own.chunks(*micro_rows as usize) {
+            let mut batch = self.batch(rows.len(), sources[rows[0].0].length());
+            for &(source, drawn) in rows {
+                if self.stopping.load(Ordering::Relaxed) {
+                    return Ok(None);
                 }
-                micro.last_mut().unwrap_or(&mut others)
-            } else {
-                // The rows of other ranks are read for their weights alone: a rank's reading grows with the whole batch.
-                others.clear();
-                &mut others
-            };
-            let before = batch.weights.len();
-            let rows = sources[*source].rows();
-            sources[*source].row(place(rows, keys[*source], *drawn), batch)?;
-            batch.sources.push(*source as u16);
-            // Row by row, so that the sum is the same to the last bit for every world size and micro-batch.
-            trained += sum(&batch.weights[before..]);
+                sources[source].row(place(sources[source].rows(), keys[source], drawn), &mut batch)?;
+                batch.sources.push(source as u16);
+            }
+            weight += batch.weights.iter().map(|weight| (f64::from(*weight) * UNIT) as u64).sum::<u64>();
+            micro.push(batch);
         }
-        Ok(Some(StepBatch { micro, trained, position: self.steps.position().clone() }))
+        Ok(Some(StepBatch { micro, weight, position: self.steps.position().clone() }))
     }
 
     /// An empty batch for `rows` rows.
@@ -238,16 +232,6 @@ impl Worker {
             },
         )
     }
-}
-
-/// The sum of loss weights, always added in the same order: in eight columns, so that the processor adds eight at a time.
-fn sum(weights: &[f32]) -> f64 {
-    let (rows, rest) = weights.as_chunks::<8>();
-    let mut columns = [0.0_f64; 8];
-    for row in rows {
-        columns.iter_mut().zip(row).for_each(|(column, weight)| *column += f64::from(*weight));
-    }
-    columns.iter().sum::<f64>() + rest.iter().map(|weight| f64::from(*weight)).sum::<f64>()
 }
 
 #[cfg(test)]
@@ -302,14 +286,14 @@ mod tests {
     fn every_world_size_and_micro_batch_has_the_same_rows_in_the_same_order() {
         let alone = steps(settings(), Position::start(2));
         assert_eq!((alone.len(), alone[0].micro.len(), alone[0].micro[0].rows), (9, 4, 3));
-        assert!(alone.iter().all(|step| step.trained > 0.0));
+        assert!(alone.iter().all(|step| step.weight > 0));
         for (world, micro_rows) in [(2, 3), (4, 3), (4, 2), (1, 12)] {
             let ranks = |rank| steps(LoaderSettings { rank, world, micro_rows, ..settings() }, Position::start(2));
             let ranks: Vec<_> = (0..world).map(ranks).collect();
             for (number, step) in alone.iter().enumerate() {
                 let all: Vec<_> = ranks.iter().flat_map(|steps| rows(&steps[number..=number])).collect();
                 assert_eq!(all, rows(std::slice::from_ref(step)), "step {number} of {world} ranks");
-                assert!(ranks.iter().all(|steps| steps[number].trained.to_bits() == step.trained.to_bits()));
+                assert_eq!(ranks.iter().map(|steps| steps[number].weight).sum::<u64>(), step.weight);
                 assert!(ranks.iter().all(|steps| steps[number].position == step.position));
             }
         }
@@ -376,8 +360,15 @@ mod tests {
                     special += usize::from(weighted);
                 }
             }
-            assert!(special > 20 && (sum - step.trained).abs() < 1e-9, "{sum}, {}", step.trained);
+            assert!(special > 20);
+            assert_eq!(sum, step.weight as f64 / UNIT);
         }
+    }
+
+    #[test]
+    fn every_loss_weight_is_a_whole_number_of_units() {
+        let units = |weight: u8| f64::from(f32::from(weight) / 255.0) * UNIT;
+        assert!((0..=255).all(|weight| units(weight).fract() == 0.0));
     }
 
     #[test]
