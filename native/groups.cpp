@@ -35,6 +35,11 @@ struct hephaestus_group {
   std::mutex sequence;
 };
 
+// What a group's backend has found out by itself. Keeps no group.
+struct hephaestus_health {
+  c10::weak_intrusive_ptr<c10d::Backend> backend;
+};
+
 struct hephaestus_work {
   std::vector<Pending> pending;
   at::Device device;
@@ -182,12 +187,27 @@ const char *hephaestus_group_close(hephaestus_group *group) {
 }
 
 // Gives it up with whatever is under way in it, without waiting for anything: the process is about to end. Gloo's threads
-// wait for others who may wait for this process, so they are left behind.
+// wait for others who may wait for this process, so they are left behind. NCCL's abort would itself wait for the GPU, and
+// groups aborted one by one for each other: its connections close with the process.
 void hephaestus_group_abandon(hephaestus_group *group) {
-  guarded([&] { group->backend->abort(); });
+  if (group->device.is_cpu()) guarded([&] { group->backend->abort(); });
   group->backend.release();
   delete group;
 }
+
+hephaestus_health *hephaestus_group_health(const hephaestus_group *group) {
+  return new hephaestus_health{c10::weak_intrusive_ptr<c10d::Backend>(group->backend)};
+}
+
+// 0 where nothing is known, else c10d's `ErrorType`: 1 a collective that did not end in time, 2 one that failed, 3 another
+// rank's. Of NCCL's backend, whose own thread finds it out some time before it ends the process; Gloo tells who waits.
+int hephaestus_health_error(const hephaestus_health *health) {
+  const auto backend = health->backend.lock();
+  if (!backend || backend->getBackendName() == c10d::GLOO_BACKEND_NAME) return 0;
+  return static_cast<int>(backend->getError());
+}
+
+void hephaestus_health_drop(hephaestus_health *health) { delete health; }
 
 const char *hephaestus_all_reduce(hephaestus_group *group, at::Tensor *const *tensors, size_t count, int op,
                                   hephaestus_work **work) {

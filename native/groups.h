@@ -46,6 +46,11 @@ const char *hephaestus_group_open(hephaestus_store *store, const hephaestus_memb
 const char *hephaestus_group_close(hephaestus_group *group);
 void hephaestus_group_abandon(hephaestus_group *group);
 
+struct hephaestus_health;
+hephaestus_health *hephaestus_group_health(const hephaestus_group *group);
+int hephaestus_health_error(const hephaestus_health *health);
+void hephaestus_health_drop(hephaestus_health *health);
+
 // `op` is 0 for the sum, 1 the mean, 2 the least, 3 the greatest.
 const char *hephaestus_all_reduce(hephaestus_group *group, at::Tensor *const *tensors, size_t count, int op,
                                   hephaestus_work **work);

@@ -6,7 +6,7 @@
 use tch::Device;
 
 use super::World;
-use crate::ffi::{CollectiveError, Group};
+use crate::ffi::{CollectiveError, Group, Health};
 
 /// How many ranks hold one copy together, and how many copies there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +46,10 @@ impl Mesh {
         let rank = world.launch().rank;
         let open = |name, members: Vec<usize>| {
             let tells = members.len() > 1 || world.launch().world == 1;
+            if device.is_cuda() {
+                // NCCL waits for a member that does not come without a limit: they meet first where there is one.
+                world.all().barrier()?.wait()?;
+            }
             tells.then(|| world.group(name, members, device)).transpose()
         };
         Ok(MeshGroups {
@@ -66,6 +70,12 @@ pub struct MeshGroups {
 }
 
 impl MeshGroups {
+    /// How they are, for a thread that looks after them.
+    #[must_use]
+    pub fn health(&self) -> Vec<Health> {
+        [&self.shard, &self.replicate].into_iter().flatten().map(Group::health).collect()
+    }
+
     /// The groups, to be closed.
     #[must_use]
     pub fn into_groups(self) -> Vec<Group> {

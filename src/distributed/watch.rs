@@ -100,6 +100,23 @@ impl Watch {
         *locked(&self.shared.place) = Place::now(step, doing);
     }
 
+    /// Looks about once a beat whether something has `failed` that the main thread, waiting for a GPU, does not come to tell.
+    ///
+    /// # Errors
+    /// No thread.
+    pub fn over(&self, failed: impl Fn() -> Option<CollectiveError> + Send + 'static) -> std::io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let look = move || {
+            while !shared.over.load(Ordering::Relaxed) {
+                if let Some(error) = failed() {
+                    shared.consequence(&error.to_string());
+                }
+                shared.pause();
+            }
+        };
+        thread::Builder::new().name("health".to_owned()).spawn(look).map(drop)
+    }
+
     /// Ends the job for `error`, and this process with exit code [`FAILED`](super::end::FAILED), with a report on stderr if
     /// no other rank has failed before.
     pub fn failed(&self, error: &(dyn Error + 'static)) -> ! {
@@ -252,9 +269,7 @@ impl Shared {
             {
                 self.gone(&first_line(&error));
             }
-            let (lock, condition) = &self.pause;
-            let still = |(): &mut ()| !self.over.load(Ordering::Relaxed);
-            let _ = condition.wait_timeout_while(locked(lock), self.settings.beat, still);
+            self.pause();
         }
         self.beaten.store(true, Ordering::Relaxed);
     }
@@ -289,6 +304,13 @@ impl Shared {
             self.look()?;
         }
         Ok(())
+    }
+
+    /// Waits for the next beat, or the end of the watch.
+    fn pause(&self) {
+        let (lock, condition) = &self.pause;
+        let still = |(): &mut ()| !self.over.load(Ordering::Relaxed);
+        let _ = condition.wait_timeout_while(locked(lock), self.settings.beat, still);
     }
 
     /// Ends the watch, at once where nothing is being waited for.

@@ -15,6 +15,12 @@ struct RawGroup {
     opaque: [u8; 0],
 }
 
+/// `hephaestus_health`, which only C++ looks into.
+#[repr(C)]
+struct RawHealth {
+    opaque: [u8; 0],
+}
+
 /// `hephaestus_work`, which only C++ looks into.
 #[repr(C)]
 struct RawWork {
@@ -46,6 +52,9 @@ unsafe extern "C" {
     ) -> *const c_char;
     fn hephaestus_group_close(group: *mut RawGroup) -> *const c_char;
     fn hephaestus_group_abandon(group: *mut RawGroup);
+    fn hephaestus_group_health(group: *const RawGroup) -> *mut RawHealth;
+    fn hephaestus_health_error(health: *const RawHealth) -> c_int;
+    fn hephaestus_health_drop(health: *mut RawHealth);
     fn hephaestus_all_reduce(
         group: *mut RawGroup,
         tensors: List,
@@ -185,6 +194,15 @@ impl Group {
         &self.membership
     }
 
+    /// Its health, for a thread that looks after it.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        // SAFETY: the group lives through the call, which makes a health of it.
+        #[expect(unsafe_code, reason = "calls into native/groups.cpp")]
+        let raw = unsafe { hephaestus_group_health(self.raw) };
+        Health { raw, membership: Arc::clone(&self.membership) }
+    }
+
     /// Ends it when everything begun in it has ended, as its members do once all their work is waited for.
     ///
     /// # Errors
@@ -317,6 +335,44 @@ impl Drop for Group {
         #[expect(unsafe_code, reason = "calls into native/groups.cpp")]
         unsafe {
             hephaestus_group_abandon(self.raw);
+        }
+    }
+}
+
+/// What is known of a group without waiting for it. A group that was closed is in good health.
+#[derive(Debug)]
+pub struct Health {
+    raw: *mut RawHealth,
+    membership: Arc<Membership>,
+}
+
+// SAFETY: any thread may ask; c10d locks what it answers from.
+#[expect(unsafe_code, reason = "a pointer to what may change threads")]
+unsafe impl Send for Health {}
+
+impl Health {
+    /// What NCCL's backend has found out by itself, as by a thread of its own it does: a collective that failed, or never
+    /// ended. The thread that waits for a GPU may never come to tell of it. Gloo tells whoever waits, and nothing here.
+    #[must_use]
+    pub fn failed(&self) -> Option<CollectiveError> {
+        // SAFETY: it was made of a group and is not dropped yet.
+        #[expect(unsafe_code, reason = "calls into native/groups.cpp")]
+        let error = unsafe { hephaestus_health_error(self.raw) };
+        let text = match error {
+            0 => return None,
+            1 => "timeout, as NCCL's backend found",
+            _ => "an error of NCCL's, which its backend has logged above",
+        };
+        Some(self.membership.failed("collective", &TchError::Torch(text.to_owned())))
+    }
+}
+
+impl Drop for Health {
+    fn drop(&mut self) {
+        // SAFETY: it was made of a group and is dropped once.
+        #[expect(unsafe_code, reason = "calls into native/groups.cpp")]
+        unsafe {
+            hephaestus_health_drop(self.raw);
         }
     }
 }

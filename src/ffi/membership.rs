@@ -58,8 +58,17 @@ impl Membership {
             world: self.world,
             group: self.to_string(),
             timed_out: timed_out.then_some(self.timeout),
-            detail: text.lines().next().unwrap_or_default().to_owned(),
+            detail: reason(&text),
         }
+    }
+}
+
+/// What went wrong, in a line. NCCL's reason is the line after this heading, far below the code that it was called from.
+fn reason(text: &str) -> String {
+    let mut lines = text.lines().skip_while(|line| *line != "Last error:").skip(1);
+    match lines.next().filter(|line| !line.is_empty()) {
+        Some(reason) => format!("NCCL: {reason}"),
+        None => text.lines().next().unwrap_or_default().to_owned(),
     }
 }
 

@@ -87,6 +87,14 @@ fn where_a_rank_hangs_outside_of_collectives_another_reports_which_and_what_it_d
 }
 
 #[test]
+fn where_a_rank_hangs_and_no_main_thread_comes_to_tell_what_looks_after_collectives_does() {
+    let (reporter, report) = reported(&run("watched stuck 1", 3, &[0, 1, 2]), &[]);
+    assert_ne!(reporter, 1);
+    assert!(report.starts_with("error: rank 1 of 3 keeps the others waiting, and is alive\n  rank 1: "), "{report}");
+    assert!(report.contains(": reduce_scatter on rank ") && report.contains("no answer within 1 s"), "{report}");
+}
+
+#[test]
 fn an_error_of_a_rank_is_reported_by_itself() {
     let (reporter, report) = reported(&run("watched error 1", 3, &[0, 1, 2]), &[]);
     assert_eq!(reporter, 1);
@@ -161,7 +169,7 @@ fn run_stopped(does: &'static str, stopped: usize) -> Vec<Ended> {
 fn where_one_rank_is_asked_to_stop_all_stop_at_the_same_step() {
     let (ended, folder) = three("watched asked 1").end();
     all_succeed(&ended);
-    // Asked within step 3, whose question was under way already.
+    // Asked within step 3: they agree where the next one begins.
     told(
         &folder,
         &[0, 1, 2]

@@ -7,7 +7,7 @@ use tch::{Device, Kind, TchError, Tensor};
 use super::StepError;
 use crate::distributed::World;
 use crate::distributed::mesh::{Mesh, MeshGroups};
-use crate::ffi::{CollectiveError, Group, Reduce, Work};
+use crate::ffi::{CollectiveError, Group, Health, Reduce, Work};
 
 /// The groups of a rank. A group of one, which has nothing to tell, is none.
 #[derive(Debug)]
@@ -49,6 +49,12 @@ impl Link {
         self.rank / self.mesh.shard
     }
 
+    /// How the groups are, for a thread that looks after them.
+    #[must_use]
+    pub fn health(&self) -> Vec<Health> {
+        self.groups.health()
+    }
+
     /// The groups, to be closed.
     #[must_use]
     pub fn into_groups(self) -> Vec<Group> {
@@ -83,7 +89,7 @@ impl Link {
         self.begun(x, self.mesh.replicate, 2, self.groups.replicate.as_ref(), |group| group.all_reduce(x, Reduce::Sum))
     }
 
-    /// Sums `x` over all ranks: over the shards, then over the copies. All get the same to the last bit.
+    /// Sums `x` over all ranks: over the shards, then over the copies. All copies of a shard get the same to the last bit.
     pub(super) fn sum_over_all(&self, x: &Tensor) -> Result<(), StepError> {
         for group in [&self.groups.shard, &self.groups.replicate].into_iter().flatten() {
             if !self.silent.get() {

@@ -23,7 +23,7 @@ use self::link::Link;
 use self::units::Units;
 use self::weights::Weights;
 use super::flat::{Arrangement, Piece};
-use crate::ffi::{self, CollectiveError, Group};
+use crate::ffi::{self, CollectiveError, Group, Health};
 use crate::hf::names::{self, ParameterSpec};
 use crate::model::config::ModelConfig;
 use crate::model::decoder::{Moment, Part};
@@ -362,6 +362,12 @@ impl Sharding {
     #[must_use]
     pub fn replica(&self) -> (usize, usize) {
         self.together.as_ref().map_or((0, 1), |together| (together.link.replica(), together.link.mesh().replicate))
+    }
+
+    /// How the groups are, for a thread that looks after them.
+    #[must_use]
+    pub fn health(&self) -> Vec<Health> {
+        self.together.as_ref().map_or_else(Vec::new, |together| together.link.health())
     }
 
     /// The link to other ranks, for another model.
