@@ -17,6 +17,7 @@ pub(crate) mod one_rank;
 mod rank;
 mod recovering;
 mod resuming;
+mod same;
 mod training;
 mod watched;
 

@@ -261,12 +261,18 @@ impl DistributedPlan {
 }
 
 impl Plan {
-    /// The recipe with every default filled in and the micro-batch as it is, as YAML; stored in checkpoints.
+    /// The recipe with every default filled in and the micro-batch as it is.
     #[must_use]
-    pub fn resolved_recipe(&self) -> String {
+    pub fn settled(&self) -> Recipe {
         let mut recipe = self.resolved.clone();
         recipe.batch.micro_sequences = Rows::Count(Count(self.batch.micro_rows));
-        to_yaml(&recipe)
+        recipe
+    }
+
+    /// The same as YAML; stored in checkpoints.
+    #[must_use]
+    pub fn resolved_recipe(&self) -> String {
+        to_yaml(&self.settled())
     }
 
     /// Optimizer steps of all stages.

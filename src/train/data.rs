@@ -65,6 +65,12 @@ impl Data {
         Ok(Loader::start(settings, position)?)
     }
 
+    /// What each corpus is known by, in the plan's order.
+    #[must_use]
+    pub fn fingerprints(&self) -> &[String] {
+        &self.fingerprints
+    }
+
     /// What `position` is called in a checkpoint.
     #[must_use]
     pub fn drawn(&self, plan: &Plan, position: &Position) -> std::collections::BTreeMap<String, Drawn> {
