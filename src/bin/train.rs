@@ -131,7 +131,7 @@ fn train(cli: &Cli) -> anyhow::Result<ExitCode> {
     let team = Team::of(&world)?;
     let outcome = team.judged(recipe.map_err(Into::into).and_then(|recipe| run(cli, recipe, &stop, &team)))?;
     let first = team.rank() == 0;
-    let groups = team.leave()?;
+    let groups = team.leave();
     world.close(groups)?;
     if first { told(&outcome, &stop) } else { Ok(exit_code(&outcome, &stop)) }
 }

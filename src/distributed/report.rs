@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use super::beat::Beat;
 use super::sharding::StepError;
+use crate::checkpoint::CheckpointError;
+use crate::checkpoint::together::TogetherError;
 use crate::ffi::CollectiveError;
 
 /// How many lines of ranks are shown.
@@ -49,11 +51,17 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// Whether an error comes of a collective that did not succeed, so that another rank may know the reason.
+/// Whether an error comes of a collective that did not succeed, or of a store that went away, so that another rank may know
+/// the reason.
 pub(super) fn is_consequence(error: &(dyn Error + 'static)) -> bool {
+    let is_lost = |error: &TogetherError| matches!(error, TogetherError::Missing { .. } | TogetherError::Lost { .. });
     let mut next = Some(error);
     while let Some(error) = next {
-        if error.is::<CollectiveError>() || matches!(error.downcast_ref(), Some(StepError::Collective(_))) {
+        if error.is::<CollectiveError>()
+            || matches!(error.downcast_ref(), Some(StepError::Collective(_)))
+            || matches!(error.downcast_ref(), Some(CheckpointError::Together(error)) if is_lost(error))
+            || error.downcast_ref().is_some_and(is_lost)
+        {
             return true;
         }
         next = error.source();
@@ -271,5 +279,13 @@ mod tests {
         assert_eq!(chain(wrapped.as_ref()), "step 3: validating: all_reduce on rank 0 of 2 (all ranks): closed");
         let own = anyhow::anyhow!("disk full").context("saving");
         assert!(!is_consequence(own.as_ref()));
+        let (what, reason) = ("write a checkpoint".to_owned(), "closed".to_owned());
+        let lost = TogetherError::Lost { rank: 1, world: 2, what, reason: reason.clone() };
+        let failed = TogetherError::Failed { rank: 1, world: 2, host: "b".to_owned(), reason };
+        for (error, expected) in [(lost, true), (failed, false)] {
+            let saving = Err::<(), _>(CheckpointError::from(error.clone())).context("step 3 could not be saved");
+            assert_eq!(is_consequence(saving.unwrap_err().as_ref()), expected, "{error}");
+            assert_eq!(is_consequence(anyhow::Error::from(error).as_ref()), expected);
+        }
     }
 }

@@ -79,7 +79,8 @@ pub(super) fn rehearse(
         let error = match tried {
             Err(error) => error,
             Ok(()) if anywhere => OutOfMemory::elsewhere().into(),
-            Ok(()) => return Ok(()),
+            // What was tried leaves nothing: NCCL has yet to take its buffers, and cannot take what libtorch keeps.
+            Ok(()) => return Ok(ffi::empty_cache()),
         };
         engine.forget()?;
         ffi::empty_cache();
