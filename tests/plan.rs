@@ -583,6 +583,15 @@ fn what_a_rank_sends_follows_from_the_plan() {
 }
 
 #[test]
+fn whether_a_folder_can_be_written_to_is_tried_under_a_name_that_no_other_pod_has() {
+    let folder = world();
+    // Of a process that has the same number there.
+    write(&folder, &format!("out/.hephaestus-{}.tmp", std::process::id()), "");
+    sound(&folder, &["run.output=FOLDER/out"]);
+    assert_eq!(fs_err::read_dir(folder.path().join("out")).unwrap().count(), 1);
+}
+
+#[test]
 fn ranks_share_the_memory_and_the_cores_of_a_machine() {
     let folder = world();
     let plan = shared(&folder, 4, &["batch={sequences: 12}"]);
