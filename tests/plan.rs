@@ -103,7 +103,7 @@ fn gpu(name: &str, memory: u64, capability: (u32, u32)) -> Gpu {
 }
 
 fn cpu() -> Machine {
-    Machine { cuda: Vec::new(), cores: 8, memory: 16_000_000_000, ranks: Ranks::default() }
+    Machine { cuda: Vec::new(), cores: 8, shared: true, memory: 16_000_000_000, ranks: Ranks::default() }
 }
 
 fn resolve(folder: &TempDir, overrides: &[&str], machine: &Machine) -> Result<Plan, String> {
@@ -612,6 +612,9 @@ fn ranks_share_the_memory_and_the_cores_of_a_machine() {
     let plan = resolve(&folder, &["batch.sequences=8"], &third).unwrap();
     assert_eq!((plan.device.compute, plan.room.memory), (Compute::Cuda(2), 85_000_000_000));
     assert_eq!(sound(&folder, &[]).device.threads, None);
+    // Bound to cores of its own, or told how many threads.
+    let own = Machine { shared: false, ranks: Ranks::of(4, 4), ..cpu() };
+    assert_eq!(resolve(&folder, &["batch.sequences=8"], &own).unwrap().device.threads, None);
 }
 
 #[test]

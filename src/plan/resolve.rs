@@ -124,8 +124,9 @@ fn device(recipe: &Recipe, machine: &Machine, findings: &mut Findings) -> Device
                        use bf16 or fp8, or leave it out";
         findings.complain("device.cuda_graphs", message);
     }
-    let shared = (machine.ranks.local_world > 1).then(|| (machine.cores / machine.ranks.local_world).max(1));
-    let threads = recipe.device.threads.map(|threads| threads as usize).or(shared);
+    let ranks = machine.ranks.local_world;
+    let share = (machine.shared && ranks > 1).then(|| (machine.cores / ranks).max(1));
+    let threads = recipe.device.threads.map(|threads| threads as usize).or(share);
     DevicePlan { compute, arithmetic, graphs, threads }
 }
 
