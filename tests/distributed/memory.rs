@@ -99,15 +99,7 @@ impl Case {
         let mut memory = CountedMemory::begin()?;
         let world = link.mesh().replicate * link.mesh().shard;
         let (sharding, parameters) = Sharding::zeros(config, link, fully, reduce, kind, Device::Cpu)?;
-        let settings = Settings {
-            beta1: 0.9,
-            beta2: 0.95,
-            eps: 1e-8,
-            weight_decay: 0.1,
-            moments: Kind::Float,
-            clip_norm: Some(1.0),
-        };
-        let optimizer = AdamW::over(sharding.held()?, parameters.specs(), settings, Device::Cpu)?;
+        let optimizer = AdamW::over(sharding.held()?, parameters.specs(), Settings::default(), Device::Cpu)?;
         let decoder = Decoder::new(config, &parameters, *recompute)?;
         let mut engine = Engine::new(parameters, decoder, optimizer, sharding, 0.0);
         let micro = vec![batch(config, *rows, LENGTH); *micro];

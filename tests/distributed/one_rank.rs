@@ -16,9 +16,6 @@ use tch::{Device, Kind};
 use super::free_port;
 use crate::memory::{batch, config};
 
-const SETTINGS: Settings =
-    Settings { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, moments: Kind::Float, clip_norm: Some(1.0) };
-
 #[test]
 fn one_rank_in_every_mode_trains_as_a_process_alone() {
     trains_as_a_process_alone(Device::Cpu, Kind::Float, 1e-6);
@@ -70,7 +67,7 @@ pub(crate) fn trains_as_a_process_alone(device: Device, kind: Kind, tolerance: f
 
 fn engine(config: &ModelConfig, masters: &Parameters, parameters: Parameters, mut sharding: Sharding) -> Engine {
     let held = sharding.held().unwrap();
-    let mut optimizer = AdamW::over(held, parameters.specs(), SETTINGS, parameters.device()).unwrap();
+    let mut optimizer = AdamW::over(held, parameters.specs(), Settings::default(), parameters.device()).unwrap();
     optimizer.set_masters(masters).unwrap();
     optimizer.round_masters().unwrap();
     sharding.updated().unwrap();
