@@ -13,7 +13,7 @@ use hephaestus::model::loss::rows_at_once;
 use hephaestus::optim::adamw::{AdamW, Settings};
 use hephaestus::plan::memory::Load;
 use hephaestus::plan::traffic::Traffic;
-use hephaestus::plan::units::Units;
+use hephaestus::plan::units::UnitSizes;
 use hephaestus::plan::{Arithmetic, Compute, DistributedPlan};
 use hephaestus::recipe::sections::{Moments, Reduction};
 use hephaestus::train::step::Engine;
@@ -83,7 +83,7 @@ impl Case {
     }
 
     fn traffic(&self, distributed: DistributedPlan) -> u64 {
-        Traffic::new(&Units::of(&self.config, distributed), distributed, self.width(), self.batch.1 as u64).total()
+        Traffic::new(&UnitSizes::of(&self.config, distributed), distributed, self.width(), self.batch.1 as u64).total()
     }
 
     /// Bytes of an element that computes.
