@@ -168,7 +168,7 @@ impl<'a> Load<'a> {
 
     /// Tokens of so many rows; of more than any machine has room for, so many that it still counts in bytes.
     pub(super) fn tokens(rows: u64, length: usize) -> u64 {
-        rows.saturating_mul(length as u64).min(1 << 40)
+        rows.saturating_mul(length as u64).min(1 << 36)
     }
 
     /// The memory it takes.
@@ -417,5 +417,35 @@ impl<'a> Load<'a> {
     /// What one of them does.
     fn recomputed(&self, layer: usize) -> Recompute {
         self.recompute.get(layer).copied().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_tokens_than_any_machine_has_room_for_still_count_in_bytes() {
+        assert_eq!(Load::tokens(3, 8192), 3 * 8192);
+        // Llama 3 405B, wide and deep as published models go.
+        let config = ModelConfig { kv_heads: 8, ..ModelConfig::llama(128_256, 16_384, 53_248, 126, 128) };
+        let total = |tokens| {
+            let load = Load {
+                config: &config,
+                arithmetic: Arithmetic::Fp32,
+                compute: Compute::Cpu,
+                tokens,
+                moments: Moments::Fp32,
+                several: true,
+                graphs: false,
+                recompute: &[],
+                loss_rows: 1024,
+                distributed: DistributedPlan::ALONE,
+            };
+            load.memory().total()
+        };
+        let (half, most) = (total(1 << 35), total(Load::tokens(u64::MAX, 8192)));
+        // Twice as much but for the model's own, which counts for nothing here.
+        assert!(most / 2 <= half && half - most / 2 < half / 1000, "{half} {most}");
     }
 }
