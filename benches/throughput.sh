@@ -8,6 +8,7 @@
 # CPU time is what it would be on a machine that nothing else runs on, with OMP_NUM_THREADS=1.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+export CUDA_VISIBLE_DEVICES=
 python=.venv/bin/python work=target/bench-work
 turns=${ROUNDS:-3} counted=(--warmup 2 --rounds "${STEPS:-5}" --steps 1)
 precisions=${PRECISIONS:-fp32 bf16} modes=${MODES:-eager whole}

@@ -16,6 +16,7 @@
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #ifdef HEPHAESTUS_NCCL
+#include <torch/csrc/cuda/nccl.h>
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 #endif
 
@@ -80,6 +81,10 @@ c10::intrusive_ptr<c10d::Backend> between_gpus(const c10::intrusive_ptr<c10d::St
     by_default("TORCH_NCCL_TRACE_BUFFER_SIZE", "2000", "TORCH_FR_BUFFER_SIZE");
     by_default("TORCH_NCCL_DUMP_ON_TIMEOUT", "1", "TORCH_NCCL_DUMP_ON_TIMEOUT");
   });
+  // Options hold NCCL's configuration by value: it must be as large here as where libtorch was compiled.
+  const auto theirs = torch::cuda::nccl::version(), major = theirs >> 32, minor = theirs >> 16 & 0xffff;
+  TORCH_CHECK(major == NCCL_MAJOR && minor == NCCL_MINOR, "built with the nccl.h of NCCL ", NCCL_MAJOR, ".", NCCL_MINOR,
+              ", and libtorch is of NCCL ", major, ".", minor, ": build again beside this libtorch");
   auto options = c10d::ProcessGroupNCCL::Options::create();
   describe(*options, membership);
   auto made = c10::make_intrusive<c10d::ProcessGroupNCCL>(store, membership.rank, membership.size, std::move(options));

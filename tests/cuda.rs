@@ -1,6 +1,7 @@
 //! What a CUDA device computes, held against transformers and against the CPU. Without one each test says that it skipped.
 
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hephaestus::corpus::loader::{Position, StepBatch, UNIT};
 use hephaestus::model::config::{ModelConfig, Recompute};
@@ -18,14 +19,16 @@ use tch::{Cuda, Device, Kind};
 use tempfile::TempDir;
 
 use crate::distributed::one_rank::trains_as_a_process_alone;
-use crate::memory::{batch, config, engine};
+use crate::memory::{batch, engine};
 use crate::parity::{backward, cases_on, largest_difference, relative_difference};
 use crate::train::{losses, succeed, workshop};
 
-/// Whether there is a device; says so where there is none.
-fn device(test: &str) -> Option<Device> {
+/// The device, to one test at a time: whether waiting is forbidden, and the memory of recordings, are of the whole process.
+/// Says so where there is none.
+fn device(test: &str) -> Option<(Device, MutexGuard<'static, ()>)> {
+    static TAKEN: Mutex<()> = Mutex::new(());
     if Cuda::is_available() {
-        return Some(Device::Cuda(0));
+        return Some((Device::Cuda(0), TAKEN.lock().unwrap_or_else(PoisonError::into_inner)));
     }
     crate::skipped(test, "libtorch sees no CUDA device");
     None
@@ -33,7 +36,7 @@ fn device(test: &str) -> Option<Device> {
 
 #[test]
 fn logits_and_every_gradient_on_a_gpu_are_those_of_transformers() {
-    let Some(device) = device("logits_and_every_gradient_on_a_gpu_are_those_of_transformers") else { return };
+    let Some((device, _taken)) = device("logits_and_every_gradient_on_a_gpu_are_those_of_transformers") else { return };
     for mut case in cases_on(device) {
         for recompute in [Recompute::None, Recompute::Selective, Recompute::Full] {
             case.parameters.zero_grad();
@@ -53,7 +56,7 @@ fn logits_and_every_gradient_on_a_gpu_are_those_of_transformers() {
 
 #[test]
 fn every_fused_function_on_a_gpu_is_its_twin() {
-    let Some(device) = device("every_fused_function_on_a_gpu_is_its_twin") else { return };
+    let Some((device, _taken)) = device("every_fused_function_on_a_gpu_is_its_twin") else { return };
     assert!(ffi::has_kernels(), "built without kernels");
     let size = |segments: Vec<i64>, width: i64, head: i64, vocabulary: i64| Size {
         segments,
@@ -76,9 +79,9 @@ fn every_fused_function_on_a_gpu_is_its_twin() {
 
 #[test]
 fn a_run_on_a_gpu_has_the_losses_of_the_cpu_and_goes_on_where_it_stopped() {
-    if device("a_run_on_a_gpu_has_the_losses_of_the_cpu_and_goes_on_where_it_stopped").is_none() {
+    let Some((_, _taken)) = device("a_run_on_a_gpu_has_the_losses_of_the_cpu_and_goes_on_where_it_stopped") else {
         return;
-    }
+    };
     let folder = workshop();
     succeed(&folder, &[]);
     let loss = |output: &str, step: u64| losses(&folder, output)[&step][0].as_f64().unwrap();
@@ -122,9 +125,7 @@ fn path(folder: &Path, name: &str) -> String {
 
 #[test]
 fn a_step_on_a_gpu_waits_for_nothing() {
-    if device("a_step_on_a_gpu_waits_for_nothing").is_none() {
-        return;
-    }
+    let Some((_, _taken)) = device("a_step_on_a_gpu_waits_for_nothing") else { return };
     let folder = workshop();
     for overrides in
         [&[][..], &["device.precision=fp8"], &["model.activation_checkpointing=full"], &["device.cuda_graphs=true"]]
@@ -141,9 +142,7 @@ fn a_step_on_a_gpu_waits_for_nothing() {
 
 #[test]
 fn recorded_micro_batches_compute_what_plain_ones_do() {
-    if device("recorded_micro_batches_compute_what_plain_ones_do").is_none() {
-        return;
-    }
+    let Some((_, _taken)) = device("recorded_micro_batches_compute_what_plain_ones_do") else { return };
     let folder = workshop();
     let losses = |overrides: &[&str]| -> Vec<f64> {
         let (mut engine, batches, sources) = run(&folder, overrides);
@@ -160,19 +159,19 @@ fn recorded_micro_batches_compute_what_plain_ones_do() {
     }
 }
 
-/// The one test that reads the allocator's peak, which is of the whole process: it runs in one of its own.
 #[test]
 fn one_rank_over_nccl_in_every_mode_trains_as_a_process_alone() {
     const TEST: &str = "one_rank_over_nccl_in_every_mode_trains_as_a_process_alone";
-    let Some(device) = device(TEST) else { return };
+    let Some((device, _taken)) = device(TEST) else { return };
     trains_as_a_process_alone(device, Kind::BFloat16, 1e-2);
     trains_as_a_process_alone(device, Kind::Float, 1e-4);
 }
 
+/// The one test that reads the allocator's peak, which is of the whole process: it runs in one of its own.
 #[test]
 fn the_estimate_is_within_a_tenth_of_what_a_gpu_has_in_use() {
     const TEST: &str = "the_estimate_is_within_a_tenth_of_what_a_gpu_has_in_use";
-    let Some(device) = device(TEST) else { return };
+    let Some((device, _taken)) = device(TEST) else { return };
     if std::env::var_os("HEPHAESTUS_ALONE").is_none() {
         let this = std::env::current_exe().unwrap();
         let name = format!("cuda::{TEST}");
@@ -182,14 +181,7 @@ fn the_estimate_is_within_a_tenth_of_what_a_gpu_has_in_use() {
         return;
     }
     // Ascending, as the peak never falls: about 3 to 14 GB.
-    let config = ModelConfig {
-        hidden_size: 1024,
-        intermediate_size: 2816,
-        heads: 16,
-        kv_heads: 4,
-        head_dim: 64,
-        ..config(12, 32_000)
-    };
+    let config = ModelConfig { kv_heads: 4, ..ModelConfig::llama(32_000, 1024, 2816, 12, 16) };
     for (recompute, rows) in [(Recompute::Full, 8), (Recompute::Selective, 16), (Recompute::None, 32)] {
         let recompute = [recompute; 12];
         let mut engine = engine(&config, Kind::BFloat16, device, &recompute);

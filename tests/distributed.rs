@@ -177,6 +177,14 @@ fn every_collective_of_four_ranks_and_of_the_mesh_among_them_does_what_it_says()
 }
 
 #[test]
+fn a_rank_may_open_as_many_files_as_the_system_lets_it() {
+    let limited = ["sh", "-c", r#"ulimit -Sn 256 && exec "$0" "$@""#].map(str::to_owned);
+    let mut job = Job::new("open", 1);
+    job.start(command(&[limited.to_vec(), this()].concat()), &by_hand(0, 1, free_port()));
+    all_succeed(&job.end().0);
+}
+
+#[test]
 fn where_a_rank_dies_the_others_fail_at_once_and_say_in_which_collective() {
     let ended = run("die", 3, &[0, 1, 2]);
     assert_eq!(ended[1].code, Some(9));
@@ -234,9 +242,9 @@ fn ranks_started_by_srun_find_each_other() {
     let (world, job_id) = (2, free_port() % 10_000);
     let mut job = Job::new("tell", world);
     for rank in 0..world {
-        let numbers = [("SLURM_PROCID", rank), ("SLURM_NTASKS", world), ("SLURM_LOCALID", rank)];
+        let numbers = [("SLURM_PROCID", rank), ("SLURM_STEP_NUM_TASKS", world), ("SLURM_LOCALID", rank)];
         let mut variables: Vec<_> = numbers.map(|(name, number)| (name, number.to_string())).into();
-        variables.push(("SLURM_NODELIST", "gpu[07]".to_owned()));
+        variables.push(("SLURM_STEP_NODELIST", "gpu[07]".to_owned()));
         variables.push(("SLURM_JOB_ID", job_id.to_string()));
         job.start(command(&this()), &variables);
     }

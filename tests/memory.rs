@@ -20,29 +20,7 @@ use Recompute::{Full, None as Nothing, Selective};
 
 /// A model of so many layers of width 128.
 pub(crate) fn config(layers: usize, vocab_size: usize) -> ModelConfig {
-    ModelConfig {
-        family: Family::Llama,
-        vocab_size,
-        hidden_size: 128,
-        intermediate_size: 352,
-        layers,
-        heads: 8,
-        kv_heads: 8,
-        head_dim: 16,
-        max_positions: 1024,
-        rope_theta: 1e4,
-        rope_scaling: RopeScaling::None,
-        norm_eps: 1e-5,
-        tied_embeddings: false,
-        qkv_bias: false,
-        output_bias: false,
-        mlp_bias: false,
-        qk_norm: false,
-        sliding_window: None,
-        initializer_range: 0.02,
-        bos_token_id: None,
-        eos_token_ids: vec![],
-    }
+    ModelConfig::llama(vocab_size, 128, 352, layers, 8)
 }
 
 /// Rows of a few documents each.
@@ -113,9 +91,7 @@ pub(crate) fn engine(config: &ModelConfig, kind: Kind, device: Device, recompute
     let masters = Parameters::fresh(config, 1, Kind::Float, device).unwrap();
     let reduced = masters.tensors().iter().map(|master| master.to_kind(kind)).collect();
     let parameters = Parameters::new(masters.specs().to_vec(), reduced).unwrap();
-    let settings =
-        Settings { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, moments: Kind::Float, clip_norm: Some(1.0) };
-    let optimizer = AdamW::new(&parameters, &masters, settings).unwrap();
+    let optimizer = AdamW::new(&parameters, &masters, Settings::default()).unwrap();
     let decoder = Decoder::new(config, &parameters, Nothing).unwrap().with_recompute(recompute);
     let sharding = Sharding::alone(config, &parameters);
     Engine::new(parameters, decoder, optimizer, sharding, 0.0)

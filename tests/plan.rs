@@ -103,7 +103,7 @@ fn gpu(name: &str, memory: u64, capability: (u32, u32)) -> Gpu {
 }
 
 fn cpu() -> Machine {
-    Machine { cuda: Vec::new(), cores: 8, memory: 16_000_000_000, ranks: Ranks::default() }
+    Machine { cuda: Vec::new(), cores: 8, shared: true, memory: 16_000_000_000, ranks: Ranks::default() }
 }
 
 fn resolve(folder: &TempDir, overrides: &[&str], machine: &Machine) -> Result<Plan, String> {
@@ -583,6 +583,15 @@ fn what_a_rank_sends_follows_from_the_plan() {
 }
 
 #[test]
+fn whether_a_folder_can_be_written_to_is_tried_under_a_name_that_no_other_pod_has() {
+    let folder = world();
+    // Of a process that has the same number there.
+    write(&folder, &format!("out/.hephaestus-{}.tmp", std::process::id()), "");
+    sound(&folder, &["run.output=FOLDER/out"]);
+    assert_eq!(fs_err::read_dir(folder.path().join("out")).unwrap().count(), 1);
+}
+
+#[test]
 fn ranks_share_the_memory_and_the_cores_of_a_machine() {
     let folder = world();
     let plan = shared(&folder, 4, &["batch={sequences: 12}"]);
@@ -603,6 +612,9 @@ fn ranks_share_the_memory_and_the_cores_of_a_machine() {
     let plan = resolve(&folder, &["batch.sequences=8"], &third).unwrap();
     assert_eq!((plan.device.compute, plan.room.memory), (Compute::Cuda(2), 85_000_000_000));
     assert_eq!(sound(&folder, &[]).device.threads, None);
+    // Bound to cores of its own, or told how many threads.
+    let own = Machine { shared: false, ranks: Ranks::of(4, 4), ..cpu() };
+    assert_eq!(resolve(&folder, &["batch.sequences=8"], &own).unwrap().device.threads, None);
 }
 
 #[test]

@@ -189,21 +189,35 @@ fn with_everything_narrow_a_resumed_run_is_the_undisturbed_one_too() {
 }
 
 #[test]
-fn ctrl_c_saves_where_it_stands_and_says_how_to_go_on() {
-    let folder = workshop();
-    let mut run = Program::new(program("train"));
-    run.current_dir(folder.path()).args(["--recipe", "cpt.yaml", "--set", "stages.0.steps=100000"]);
-    let mut run = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    while !folder.path().join("out/step-4").is_dir() && run.try_wait().unwrap().is_none() {
-        std::thread::sleep(Duration::from_millis(1));
+fn ctrl_c_and_a_terminal_that_closes_save_where_it_stands_and_say_how_to_go_on() {
+    for (signals, ignored) in [(&["-INT"][..], false), (&["-HUP", "-HUP"], false), (&["-INT"], true)] {
+        let folder = workshop();
+        let mut run = Program::new("env");
+        run.arg(if ignored { "--ignore-signal=HUP" } else { "--default-signal=HUP" });
+        run.arg(program("train")).args(["--recipe", "cpt.yaml", "--set", "stages.0.steps=100000"]);
+        run.current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut run = run.spawn().unwrap();
+        let process = run.id().to_string();
+        let kill = |signal: &str| assert!(Program::new("kill").args([signal, &process]).status().unwrap().success());
+        let mut wait_for = |step: &str| {
+            while !folder.path().join("out").join(step).is_dir() && run.try_wait().unwrap().is_none() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        wait_for("step-4");
+        // As nohup has it.
+        if ignored {
+            kill("-HUP");
+            wait_for("step-12");
+        }
+        signals.iter().for_each(|signal| kill(signal));
+        let ended = run.wait_with_output().unwrap();
+        let out = String::from_utf8(ended.stdout).unwrap();
+        let told = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(130), "{signals:?}, {:?}: {out}{told}", ended.status);
+        let saved = out.strip_prefix("stopped: ").and_then(|out| out.split_once(';')).unwrap().0;
+        assert!(folder.path().join(saved).join("manifest.json").is_file(), "{out}");
     }
-    assert!(Program::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap().success());
-    let ended = run.wait_with_output().unwrap();
-    let out = String::from_utf8(ended.stdout).unwrap();
-    let told = String::from_utf8_lossy(&ended.stderr);
-    assert_eq!(ended.status.code(), Some(130), "{:?}: {out}{told}", ended.status);
-    let saved = out.strip_prefix("stopped: ").and_then(|out| out.split_once(';')).unwrap().0;
-    assert!(folder.path().join(saved).join("manifest.json").is_file(), "{out}");
 }
 
 #[test]

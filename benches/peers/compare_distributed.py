@@ -25,7 +25,8 @@ def ours(metrics: str, mode: str, ranks: str, warmup: str, size: str) -> dict:
     return {
         "program": "hephaestus", "mode": mode, "ranks": int(ranks), "model": size, "seconds": seconds[int(warmup):],
         "losses": [record["loss"] for record in records], "tokens": a_step[0],
-        "communicated_bytes": round(statistics.median(communicated)) if communicated else None,
+        # A process alone has nothing to tell of it.
+        "communicated_bytes": 0 if mode == "alone" else round(statistics.median(communicated)) if communicated else None,
     }
 
 
@@ -47,8 +48,8 @@ def compare(results: str) -> int:
         seconds = {name: [s for line in lines for s in line["seconds"]] for name, lines in programs.items()}
         medians = {name: statistics.median(values) for name, values in seconds.items()}
         for name, lines in programs.items():
-            # Of the first run of all, whatever its mode: they all compute the same.
-            expected = first.setdefault((size, ranks), lines[0]["losses"])
+            # Of the first run of all, whatever its mode and ranks: they all compute the same.
+            expected = first.setdefault(size, lines[0]["losses"])
             off = max(abs(loss - other) / other for line in lines for loss, other in zip(line["losses"], expected, strict=True))
             worst = max(worst, off)
             ratio = medians[name] / medians["hephaestus"] if "hephaestus" in medians else float("nan")

@@ -1,9 +1,10 @@
 """PyTorch's own ways to train on several ranks, over the model, weights, rows and AdamW of train.py, on CPUs by Gloo.
 
     torchrun --standalone --nproc-per-node 2 distributed.py ROWS MODEL --mode ddp|zero1|fsdp [--warmup 2] [--steps 5]
+    distributed.py ROWS MODEL --mode alone
 
 `ddp` is DistributedDataParallel; `zero1` the same with ZeroRedundancyOptimizer; `fsdp` is FSDP2, `fully_shard` of every layer and
-of the model. fp32. Every rank has as many rows of each step; losses and gradients are sums over all ranks' tokens, divided
+of the model; `alone` is one process with the plain model. fp32, eager. Every rank has as many rows of each step; losses and gradients are sums over all ranks' tokens, divided
 by their number over all ranks.
 
 Rank 0 prints a JSON line: its seconds of each step, losses, and what a rank communicates in one: the bytes of every collective
@@ -95,6 +96,8 @@ class Loop:
                 part.set_gradient_divide_factor(1.0)  # gradients are sums
                 part.set_force_sum_reduction_for_comms(True)  # Gloo has no other
             self.model = model
+        elif mode == "alone":
+            self.model = model
         else:
             # Buffers are those of RoPE, the same everywhere; DDP takes the mean of gradients, ours is their sum.
             self.model = DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
@@ -125,13 +128,15 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("rows", type=Path)
     parser.add_argument("model", type=Path)
-    parser.add_argument("--mode", choices=["ddp", "zero1", "fsdp"], required=True)
+    parser.add_argument("--mode", choices=["alone", "ddp", "zero1", "fsdp"], required=True)
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--steps", type=int, default=5)
     arguments = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    dist.init_process_group("gloo")
-    rank, world = dist.get_rank(), dist.get_world_size()
+    rank, world = 0, 1
+    if arguments.mode != "alone":
+        dist.init_process_group("gloo")
+        rank, world = dist.get_rank(), dist.get_world_size()
     rows = Share(arguments.rows, rank, world)
     loop = Loop(arguments.mode, rows, load(arguments.model))
     losses, seconds = [], []
@@ -142,7 +147,8 @@ def main() -> None:
     with Communicated() as communicated:
         loop.step()
     losses = torch.stack(losses).double()
-    dist.all_reduce(losses)
+    if world > 1:
+        dist.all_reduce(losses)
     if rank == 0:
         print(json.dumps({
             "program": "pytorch", "mode": arguments.mode, "ranks": world, "model": arguments.rows.stem,
@@ -150,8 +156,9 @@ def main() -> None:
             "communicated_bytes": round(communicated.bytes), "calls": communicated.calls,
             "tokens": rows.tokens[0].numel() * world, "parameter_bytes": sum(w.numel() * 4 for w in loop.weights),
         }), flush=True)
-    dist.barrier()
-    dist.destroy_process_group()
+    if world > 1:
+        dist.barrier()
+        dist.destroy_process_group()
     os._exit(0)  # under load a rank of DDP once did not come back from Python's own end
 
 

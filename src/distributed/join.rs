@@ -4,6 +4,7 @@
 //! restarts differs between nodes that came at different times. So every process greets with a word that it alone has, rank 0
 //! replies with its own, and none is counted before it has answered to both. Rank 0 then names the round; all keys of the round begin with it.
 
+use std::fmt::Display;
 use std::process;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -92,7 +93,7 @@ pub(super) fn round(store: &Store, launch: &Launch, timeout: Duration) -> Result
 fn call(store: &Store, launch: &Launch, timeout: Duration) -> Result<String, JoinError> {
     let lost = |error| lost(launch, &error);
     let deadline = Instant::now() + timeout;
-    let own = word(launch.rank);
+    let own = word(&launch.rank);
     let mut words = vec![String::new(); launch.world];
     let mut absent: Vec<usize> = (1..launch.world).collect();
     let mut pause = Duration::from_millis(5);
@@ -156,7 +157,7 @@ fn here(store: &Store, rank: usize, word: &mut String, own: &str, timeout: Durat
 fn answer(store: &Store, launch: &Launch, timeout: Duration) -> Result<String, JoinError> {
     let Launch { rank, world, .. } = *launch;
     let lost = |error| lost(launch, &error);
-    let word = word(rank);
+    let word = word(&rank);
     store.set(&greeting(rank), &word).map_err(lost)?;
     let silent = |error: TchError| {
         if !first_line(&error).to_lowercase().contains("timeout") {
@@ -202,10 +203,10 @@ pub(super) fn first_line(error: &TchError) -> String {
     text.lines().next().unwrap_or_default().to_owned()
 }
 
-/// A word that no other process has said or will say.
-fn word(rank: usize) -> String {
+/// A word that no other process has said or will say, by a name of the speaker: process ids alone are alike in two pods.
+pub(crate) fn word(speaker: &dyn Display) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    format!("{rank}-{}-{}", process::id(), now.as_nanos())
+    format!("{speaker}-{}-{}", process::id(), now.as_nanos())
 }
 
 fn greeting(rank: usize) -> String {

@@ -23,6 +23,7 @@ use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tch::{Device, TchError};
 
 use self::join::JoinError;
@@ -51,6 +52,7 @@ impl World {
     /// # Errors
     /// Processes that do not come, or a network that refuses; the text says which.
     pub fn join(launch: Launch, device: Device, timeout: Duration) -> Result<Self, JoinError> {
+        allow_sockets();
         let store = join::store(&launch, timeout)?;
         let round = join::round(&store, &launch, timeout)?;
         let opened = Mutex::default();
@@ -120,6 +122,14 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// Lets this process open as many files as it may allow itself: a group of all ranks over Gloo is a socket to each of the
+/// others, there are two of them, and 1024 files is a usual limit.
+fn allow_sockets() {
+    let limit = getrlimit(Resource::Nofile);
+    // Where that is refused, few ranks need no more.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 fn membership(launch: &Launch, name: &str, members: Vec<usize>, device: Device, timeout: Duration) -> Membership {

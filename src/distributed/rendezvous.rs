@@ -1,4 +1,4 @@
-//! What a launcher says about the processes it has started: torchrun's variables, or Slurm's.
+//! What a launcher says about the processes it has started: torchrun's variables, or srun's.
 
 use std::str::FromStr;
 
@@ -55,7 +55,9 @@ impl Launch {
         Ranks { world: self.world, local_world: self.local_world, local_rank: self.local_rank }
     }
 
-    /// The same from variables given. `RANK` is torchrun's mark, also inside of Slurm; `SLURM_PROCID` that of srun.
+    /// The same from variables given. `RANK` is torchrun's mark, also inside of Slurm; `SLURM_STEP_NODELIST` that of srun, as
+    /// Slurm gives a batch script a `SLURM_PROCID`, too. Tasks are counted by the step's own variables: a shell of salloc is a
+    /// step of one task, and `SLURM_NTASKS` is there that of the job.
     ///
     /// # Errors
     /// As [`from_environment`](Self::from_environment).
@@ -63,7 +65,7 @@ impl Launch {
         let variables = Variables(|name: &str| variable(name).filter(|value| !value.trim().is_empty()));
         let launch = if variables.has("RANK") {
             torchrun(&variables)?
-        } else if variables.has("SLURM_PROCID") {
+        } else if variables.has("SLURM_STEP_NODELIST") {
             srun(&variables)?
         } else if let Some(name) = ["WORLD_SIZE", "LOCAL_RANK"].into_iter().find(|name| variables.has(name)) {
             let expected = format!("this process's number, as {name} is set");
@@ -96,14 +98,14 @@ fn torchrun(variables: &Variables<impl Fn(&str) -> Option<String>>) -> Result<La
 }
 
 fn srun(variables: &Variables<impl Fn(&str) -> Option<String>>) -> Result<Launch, LaunchError> {
-    let beside = "as SLURM_PROCID is set: start with srun, or unset it";
-    let (rank, world) = variables.place("SLURM_PROCID", "SLURM_NTASKS", beside)?;
+    let name = "SLURM_STEP_NODELIST";
+    let beside = "as SLURM_STEP_NODELIST is set: start with srun, or unset it";
+    let (rank, world) = variables.place("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", beside)?;
     if let Some(other) = variables.number::<usize>("WORLD_SIZE", "a number")?
         && other != world
     {
-        return Err(variables.bad("WORLD_SIZE", format!("{world}, as SLURM_NTASKS says, or nothing")));
+        return Err(variables.bad("WORLD_SIZE", format!("{world}, as SLURM_STEP_NUM_TASKS says, or nothing")));
     }
-    let name = if variables.has("SLURM_STEP_NODELIST") { "SLURM_STEP_NODELIST" } else { "SLURM_NODELIST" };
     let list = variables.required(name, "a list of nodes", beside)?;
     let nodes = slurm::nodes(&list).map_err(|why| variables.bad(name, format!("a list of nodes (it has {why})")))?;
     let local_rank = variables.number_beside("SLURM_LOCALID", beside)?;
@@ -134,10 +136,9 @@ fn tasks_here(
     nodes: &[String],
 ) -> Result<usize, LaunchError> {
     let node: Option<usize> = variables.number("SLURM_NODEID", "the number of this node")?;
-    let names = ["SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE"];
-    if let (Some(node), Some(name)) = (node, names.into_iter().find(|name| variables.has(name))) {
-        let tasks = variables.get(name).and_then(|list| slurm::tasks_on(&list, node));
-        let tasks = tasks.filter(|tasks| (1..=world).contains(tasks));
+    let name = "SLURM_STEP_TASKS_PER_NODE";
+    if let (Some(node), Some(list)) = (node, variables.get(name)) {
+        let tasks = slurm::tasks_on(&list, node).filter(|tasks| (1..=world).contains(tasks));
         return tasks.ok_or_else(|| {
             variables.bad(name, format!("tasks by node such as 4(x2),3, with node {node}, at most {world} each"))
         });
@@ -145,8 +146,8 @@ fn tasks_here(
     if world.is_multiple_of(nodes.len()) {
         return Ok(world / nodes.len());
     }
-    let beside = format!("as SLURM_NTASKS, {world}, is no multiple of the nodes, {}", nodes.len());
-    let absent = if node.is_none() { "SLURM_NODEID" } else { names[0] };
+    let beside = format!("as SLURM_STEP_NUM_TASKS, {world}, is no multiple of the nodes, {}", nodes.len());
+    let absent = if node.is_none() { "SLURM_NODEID" } else { name };
     Err(variables.missing(absent, "this node's tasks", &beside))
 }
 
@@ -237,7 +238,7 @@ mod tests {
 
     const SRUN: [(&str, &str); 7] = [
         ("SLURM_PROCID", "4"),
-        ("SLURM_NTASKS", "7"),
+        ("SLURM_STEP_NUM_TASKS", "7"),
         ("SLURM_LOCALID", "0"),
         ("SLURM_NODEID", "1"),
         ("SLURM_STEP_NODELIST", "gpu[07-08]"),
@@ -257,7 +258,17 @@ mod tests {
 
     #[test]
     fn a_process_without_a_launcher_is_alone_whatever_a_batch_script_has_set() {
-        let script = [("MASTER_ADDR", "here"), ("MASTER_PORT", "1"), ("SLURM_NTASKS", "8"), ("SLURM_JOB_ID", "7")];
+        let script = [
+            ("MASTER_ADDR", "here"),
+            ("MASTER_PORT", "1"),
+            ("SLURM_JOB_ID", "7"),
+            ("SLURM_JOB_NODELIST", "gpu[07-08]"),
+            ("SLURM_NODELIST", "gpu[07-08]"),
+            ("SLURM_NTASKS", "8"),
+            ("SLURM_PROCID", "0"),
+            ("SLURM_LOCALID", "0"),
+            ("SLURM_NODEID", "0"),
+        ];
         assert_eq!(read(&script, &[]), Ok(None));
         assert_eq!(read(&[("RANK", "")], &[]), Ok(None));
     }
@@ -341,13 +352,24 @@ mod tests {
     }
 
     #[test]
-    fn one_node_needs_no_name_and_even_shares_no_list_of_tasks() {
-        let here = [
-            ("SLURM_STEP_NODELIST", None),
-            ("SLURM_NODELIST", Some("anywhere")),
-            ("SLURM_STEP_TASKS_PER_NODE", None),
-            ("SLURM_NODEID", None),
+    fn a_step_of_one_task_is_that_whatever_its_job_has() {
+        let job = [("SLURM_NTASKS", "8"), ("SLURM_TASKS_PER_NODE", "4(x2)"), ("SLURM_NODELIST", "gpu[07-08]")];
+        let all: Vec<_> = SRUN.into_iter().chain(job).collect();
+        let shell = [
+            ("SLURM_PROCID", Some("0")),
+            ("SLURM_NODEID", Some("0")),
+            ("SLURM_STEP_NUM_TASKS", Some("1")),
+            ("SLURM_STEP_NODELIST", Some("gpu07")),
+            ("SLURM_STEP_TASKS_PER_NODE", Some("1")),
         ];
+        let launch = read(&all, &shell).unwrap().unwrap();
+        assert_eq!((launch.world, launch.local_world, launch.host.as_str()), (1, 1, "127.0.0.1"));
+    }
+
+    #[test]
+    fn one_node_needs_no_name_and_even_shares_no_list_of_tasks() {
+        let here =
+            [("SLURM_STEP_NODELIST", Some("anywhere")), ("SLURM_STEP_TASKS_PER_NODE", None), ("SLURM_NODEID", None)];
         let launch = read(&SRUN, &here).unwrap().unwrap();
         assert_eq!((launch.host.as_str(), launch.local_world), ("127.0.0.1", 7));
     }
@@ -356,19 +378,15 @@ mod tests {
     fn sruns_variables_that_are_missing_or_contradict_each_other_are_named() {
         for (change, expected) in [
             (
-                ("SLURM_NTASKS", None),
-                "SLURM_NTASKS is not set, expected a number as SLURM_PROCID is set: start with srun, or unset it",
+                ("SLURM_STEP_NUM_TASKS", None),
+                "SLURM_STEP_NUM_TASKS is not set, expected a number as SLURM_STEP_NODELIST is set: start with srun, or unset it",
             ),
-            (("SLURM_PROCID", Some("7")), "SLURM_PROCID is \"7\", expected less than SLURM_NTASKS, which is 7"),
+            (("SLURM_PROCID", Some("7")), "SLURM_PROCID is \"7\", expected less than SLURM_STEP_NUM_TASKS, which is 7"),
             (
                 ("SLURM_LOCALID", None),
-                "SLURM_LOCALID is not set, expected a number as SLURM_PROCID is set: start with srun, or unset it",
+                "SLURM_LOCALID is not set, expected a number as SLURM_STEP_NODELIST is set: start with srun, or unset it",
             ),
             (("SLURM_LOCALID", Some("3")), "SLURM_LOCALID is \"3\", expected less than 3, the tasks of this node"),
-            (
-                ("SLURM_STEP_NODELIST", None),
-                "SLURM_NODELIST is not set, expected a list of nodes as SLURM_PROCID is set: start with srun, or unset it",
-            ),
             (
                 ("SLURM_STEP_NODELIST", Some("gpu[7")),
                 "SLURM_STEP_NODELIST is \"gpu[7\", expected a list of nodes (it has a [ without its ])",
@@ -379,11 +397,11 @@ mod tests {
             ),
             (
                 ("SLURM_STEP_TASKS_PER_NODE", None),
-                "SLURM_STEP_TASKS_PER_NODE is not set, expected this node's tasks as SLURM_NTASKS, 7, is no multiple of the nodes, 2",
+                "SLURM_STEP_TASKS_PER_NODE is not set, expected this node's tasks as SLURM_STEP_NUM_TASKS, 7, is no multiple of the nodes, 2",
             ),
             (("SLURM_JOB_ID", None), "SLURM_JOB_ID is not set, expected a number as MASTER_PORT is not set either"),
             (("SLURM_JOB_ID", Some("x")), "SLURM_JOB_ID is \"x\", expected a number"),
-            (("WORLD_SIZE", Some("8")), "WORLD_SIZE is \"8\", expected 7, as SLURM_NTASKS says, or nothing"),
+            (("WORLD_SIZE", Some("8")), "WORLD_SIZE is \"8\", expected 7, as SLURM_STEP_NUM_TASKS says, or nothing"),
         ] {
             assert_eq!(read(&SRUN, &[change]), Err(expected.to_owned()));
         }

@@ -11,7 +11,7 @@ use crate::distributed::sharding::{Sharding, StepError};
 use crate::ffi;
 use crate::hf::names;
 use crate::metrics::throughput::{flops_a_token, mfu};
-use crate::model::config::{Family, ModelConfig, Recompute, RopeScaling};
+use crate::model::config::{ModelConfig, Recompute};
 use crate::model::decoder::Decoder;
 use crate::model::parameters::Parameters;
 use crate::optim::adamw::{AdamW, Settings};
@@ -90,43 +90,18 @@ pub(super) fn has_fp8(device: Device) -> bool {
 
 /// The model, and the rows of a step: GPT-2's size on a GPU, a tiny one on the CPU.
 fn standard(device: Device) -> (ModelConfig, usize, usize) {
-    let (layers, hidden_size, intermediate_size, heads, vocab_size, rows, length) = match device {
-        Device::Cuda(_) => (12, 768, 2048, 12, 50_304, 16, 1024),
-        _ => (2, 128, 344, 2, 1024, 2, 256),
+    let (config, rows, length) = match device {
+        Device::Cuda(_) => (ModelConfig::llama(50_304, 768, 2048, 12, 12), 16, 1024),
+        _ => (ModelConfig::llama(1024, 128, 344, 2, 2), 2, 256),
     };
-    let config = ModelConfig {
-        family: Family::Llama,
-        vocab_size,
-        hidden_size,
-        intermediate_size,
-        layers,
-        heads,
-        kv_heads: heads,
-        head_dim: hidden_size / heads,
-        max_positions: length,
-        rope_theta: 1e4,
-        rope_scaling: RopeScaling::None,
-        norm_eps: 1e-5,
-        tied_embeddings: true,
-        qkv_bias: false,
-        output_bias: false,
-        mlp_bias: false,
-        qk_norm: false,
-        sliding_window: None,
-        initializer_range: 0.02,
-        bos_token_id: None,
-        eos_token_ids: vec![],
-    };
-    (config, rows, length)
+    (ModelConfig { tied_embeddings: true, ..config }, rows, length)
 }
 
 fn train(config: &ModelConfig, rows: usize, length: usize, device: Device, way: Way) -> Result<Steps, StepError> {
     let masters = Parameters::fresh(config, 0, Kind::Float, device)?;
     let reduced = masters.tensors().iter().map(|master| master.f_to_kind(Kind::BFloat16));
     let parameters = Parameters::new(masters.specs().to_vec(), reduced.collect::<Result<_, TchError>>()?)?;
-    let settings =
-        Settings { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, moments: Kind::Float, clip_norm: Some(1.0) };
-    let optimizer = AdamW::new(&parameters, &masters, settings)?;
+    let optimizer = AdamW::new(&parameters, &masters, Settings::default())?;
     let decoder = Decoder::new(config, &parameters, Recompute::None)?.with_fp8(way == Way::Fp8);
     let sharding = Sharding::alone(config, &parameters);
     let engine = Engine::new(parameters, decoder, optimizer, sharding, 0.0);

@@ -175,19 +175,11 @@ fn dtype_of(kind: Kind) -> Result<Dtype, HfError> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-    use crate::hf::config;
 
     /// Of about 70 billion parameters, or 1 billion, or a thousand.
-    fn model(width: u64, layers: u64, vocabulary: u64) -> ModelConfig {
-        let config = json!({
-            "model_type": "llama", "vocab_size": vocabulary, "hidden_size": width, "intermediate_size": 7 * width / 2,
-            "num_hidden_layers": layers, "num_attention_heads": 8, "max_position_embeddings": 16,
-            "tie_word_embeddings": false,
-        });
-        config::parse(config.as_object().unwrap().clone()).unwrap()
+    fn model(width: usize, layers: usize, vocabulary: usize) -> ModelConfig {
+        ModelConfig::llama(vocabulary, width, 7 * width / 2, layers, 8)
     }
 
     #[test]

@@ -79,32 +79,9 @@ pub fn peak(device: &str, arithmetic: Arithmetic) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::config::{Family, RopeScaling};
 
     fn llama3_8b() -> ModelConfig {
-        ModelConfig {
-            family: Family::Llama,
-            vocab_size: 128_256,
-            hidden_size: 4096,
-            intermediate_size: 14_336,
-            layers: 32,
-            heads: 32,
-            kv_heads: 8,
-            head_dim: 128,
-            max_positions: 8192,
-            rope_theta: 500_000.0,
-            rope_scaling: RopeScaling::None,
-            norm_eps: 1e-5,
-            tied_embeddings: false,
-            qkv_bias: false,
-            output_bias: false,
-            mlp_bias: false,
-            qk_norm: false,
-            sliding_window: None,
-            initializer_range: 0.02,
-            bos_token_id: Some(128_000),
-            eos_token_ids: vec![128_001],
-        }
+        ModelConfig { kv_heads: 8, ..ModelConfig::llama(128_256, 4096, 14_336, 32, 32) }
     }
 
     #[test]

@@ -96,3 +96,33 @@ pub struct ModelConfig {
     /// Tokens that end a document; the first is used.
     pub eos_token_ids: Vec<u32>,
 }
+
+impl ModelConfig {
+    /// A plain Llama of this shape: every query head with a key head of its own, nothing biased, tied or stretched.
+    #[must_use]
+    pub fn llama(vocab_size: usize, hidden_size: usize, intermediate_size: usize, layers: usize, heads: usize) -> Self {
+        Self {
+            family: Family::Llama,
+            vocab_size,
+            hidden_size,
+            intermediate_size,
+            layers,
+            heads,
+            kv_heads: heads,
+            head_dim: hidden_size / heads.max(1),
+            max_positions: 4096,
+            rope_theta: 1e4,
+            rope_scaling: RopeScaling::None,
+            norm_eps: 1e-5,
+            tied_embeddings: false,
+            qkv_bias: false,
+            output_bias: false,
+            mlp_bias: false,
+            qk_norm: false,
+            sliding_window: None,
+            initializer_range: 0.02,
+            bos_token_id: None,
+            eos_token_ids: vec![],
+        }
+    }
+}

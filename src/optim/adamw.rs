@@ -28,6 +28,13 @@ pub struct Settings {
     pub clip_norm: Option<f64>,
 }
 
+impl Default for Settings {
+    /// Those of a recipe that says nothing of them.
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, moments: Kind::Float, clip_norm: Some(1.0) }
+    }
+}
+
 /// What an update found; scalars on the device, to be read only where they are shown.
 #[derive(Debug)]
 pub struct Update {
@@ -278,7 +285,7 @@ mod tests {
         let specs = vec![ParameterSpec { name: "w".to_owned(), shape: vec![1000], init: Init::Ones, decay: false }];
         let ones = Tensor::ones([1000], (Kind::Float, Device::Cpu));
         let parameters = Parameters::new(specs, vec![ones.shallow_clone()]).unwrap();
-        let settings = Settings { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, moments, clip_norm: None };
+        let settings = Settings { beta2: 0.999, weight_decay: 0.0, moments, clip_norm: None, ..Settings::default() };
         let mut optimizer = AdamW::new(&parameters, &parameters, settings).unwrap();
         let (gradient, loss) = (&ones * 0.1, Tensor::zeros([0_i64; 0], (Kind::Float, Device::Cpu)));
         for _ in 0..300 {

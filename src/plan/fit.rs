@@ -13,7 +13,7 @@
 
 use super::findings::Findings;
 use super::memory::{self, Load, Memory};
-use super::units::Units;
+use super::units::UnitSizes;
 use super::{Arithmetic, Compute, DistributedPlan, Plan, ranks};
 use crate::figures::size;
 use crate::hf::names;
@@ -225,7 +225,7 @@ fn more_ranks(plan: &Plan) -> Option<String> {
 /// The fastest of what is left open that `budget` has room for.
 #[must_use]
 pub fn fastest(plan: &Plan, budget: u64) -> Option<Fit> {
-    let units = Units::of(&plan.model.config, plan.distributed);
+    let units = UnitSizes::of(&plan.model.config, plan.distributed);
     let fits = |fit: &Fit| load(plan, fit).among(&units).total() <= budget;
     let of_rows = rows(plan).into_iter().filter_map(|micro_rows| cheapest(plan, micro_rows, fits));
     of_rows.min_by(|a, b| cost(plan, a).total_cmp(&cost(plan, b)))

@@ -3,7 +3,7 @@
 //! P parameters, p of them in one layer; N tokens computed at once; L layers, C width, F MLP width, Q = H x D and
 //! K = KV heads x D, V vocabulary; w bytes of an element in the forward pass (2 in bf16, 4 in fp32). W ranks, of which S hold
 //! one copy together of what is sharded; r bytes of an element in which gradients are summed over ranks (4 or 2). Of several
-//! ranks P counts what fills up the buffer of each of the [`Units`].
+//! ranks P counts what fills up the buffer of each of the [`UnitSizes`].
 //!
 //! Activations are counted as Korthikanti et al. 2022 do (arXiv 2205.05198, section 4.1), for the functions of `model`: what
 //! each keeps for the backward pass. They grow up to the loss; then layer by layer they go and gradients come. Which moment
@@ -15,7 +15,7 @@ use crate::model::config::{ModelConfig, Recompute};
 use crate::model::loss::rows_at_once;
 use crate::recipe::sections::{Moments, Reduction};
 
-use super::units::Units;
+use super::units::UnitSizes;
 use super::{Arithmetic, Compute, DistributedPlan, Plan};
 
 /// Bytes by part that one rank holds, at the moment of a step that takes most.
@@ -23,7 +23,7 @@ use super::{Arithmetic, Compute, DistributedPlan, Plan};
 pub struct Memory {
     /// w P: the weights that forward and backward read; w P / S where they are sharded too.
     pub weights: u64,
-    /// Sharded weights that are gathered then, w of each: [`Units::gathered`].
+    /// Sharded weights that are gathered then, w of each: [`UnitSizes::gathered`].
     pub gathered: u64,
     /// 4 P / S: fp32 master weights; none in fp32, where they are the weights, or a rank's part of them.
     pub masters: u64,
@@ -168,17 +168,17 @@ impl<'a> Load<'a> {
 
     /// Tokens of so many rows; of more than any machine has room for, so many that it still counts in bytes.
     pub(super) fn tokens(rows: u64, length: usize) -> u64 {
-        rows.saturating_mul(length as u64).min(1 << 40)
+        rows.saturating_mul(length as u64).min(1 << 36)
     }
 
     /// The memory it takes.
     #[must_use]
     pub fn memory(&self) -> Memory {
-        self.among(&Units::of(self.config, self.distributed))
+        self.among(&UnitSizes::of(self.config, self.distributed))
     }
 
-    /// The same where its [`Units`] are known already.
-    pub(super) fn among(&self, units: &Units) -> Memory {
+    /// The same where its [`UnitSizes`] are known already.
+    pub(super) fn among(&self, units: &UnitSizes) -> Memory {
         let w = width(self.arithmetic);
         let of_moments = match self.moments {
             Moments::Fp32 => 8,
@@ -208,7 +208,7 @@ impl<'a> Load<'a> {
     ///   unit's are there; what comes of them, r / S of each, stays until the update, unless it is added to the sums above.
     ///   Sums of whole gradients are reduced in their place where r is 4, and what comes of them lies in them; where nothing is
     ///   sharded, flat buffers are.
-    fn gradients(&self, units: &Units, now: Gradients) -> u64 {
+    fn gradients(&self, units: &UnitSizes, now: Gradients) -> u64 {
         let DistributedPlan { world, shard, fully, reduce, .. } = self.distributed;
         let Gradients { made, reduced: done, sent, buffers } = now;
         let (w, r, shard) = (width(self.arithmetic), reduced(reduce), (shard as u64).max(1));
@@ -240,19 +240,19 @@ impl<'a> Load<'a> {
     }
 
     /// Bytes of sharded weights that are gathered while those of one part are used and those of the next come, or have come.
-    fn gathered(&self, units: &Units, part: Option<usize>, next: Option<usize>) -> u64 {
+    fn gathered(&self, units: &UnitSizes, part: Option<usize>, next: Option<usize>) -> u64 {
         if self.distributed.fully { width(self.arithmetic) * units.gathered(part, next) } else { 0 }
     }
 
     /// Bytes of the copy into which Gloo, on a CPU, gathers what comes next.
-    fn coming(&self, units: &Units, next: Option<usize>) -> u64 {
+    fn coming(&self, units: &UnitSizes, next: Option<usize>) -> u64 {
         let gloo = self.distributed.fully && self.compute == Compute::Cpu;
         next.filter(|_| gloo).map_or(0, |next| width(self.arithmetic) * units.length(next))
     }
 
     /// In the loss: at the first chunk of logits, at the second where there is one, and when all are done. The last layer's
     /// output is there, its norm, and the gradient of that, at first in chunks and in the end in one piece besides.
-    fn in_the_loss(&self, units: &Units) -> [Moment; 3] {
+    fn in_the_loss(&self, units: &UnitSizes) -> [Moment; 3] {
         let kept = self.layers().map(|layer| self.kept(layer)).sum::<u64>();
         let (wide, head, vocabulary) = (self.wide(), self.head(), self.config.vocab_size as u64);
         let chunk = self.loss_rows.min(self.tokens);
@@ -275,7 +275,7 @@ impl<'a> Load<'a> {
 
     /// In the backward pass of each part: of the head, when its gradients are there; of each layer's MLP, which takes the most
     /// of a layer, as its own activations are still there, and when all the layer's gradients are; and of the embedding.
-    fn in_backward(&self, units: &Units) -> Vec<Moment> {
+    fn in_backward(&self, units: &UnitSizes) -> Vec<Moment> {
         let f = self.config.intermediate_size as u64;
         let (w, c) = (width(self.arithmetic), self.config.hidden_size as u64);
         let (tied, table) = (self.config.tied_embeddings, self.config.vocab_size as u64 * c);
@@ -417,5 +417,35 @@ impl<'a> Load<'a> {
     /// What one of them does.
     fn recomputed(&self, layer: usize) -> Recompute {
         self.recompute.get(layer).copied().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_tokens_than_any_machine_has_room_for_still_count_in_bytes() {
+        assert_eq!(Load::tokens(3, 8192), 3 * 8192);
+        // Llama 3 405B, wide and deep as published models go.
+        let config = ModelConfig { kv_heads: 8, ..ModelConfig::llama(128_256, 16_384, 53_248, 126, 128) };
+        let total = |tokens| {
+            let load = Load {
+                config: &config,
+                arithmetic: Arithmetic::Fp32,
+                compute: Compute::Cpu,
+                tokens,
+                moments: Moments::Fp32,
+                several: true,
+                graphs: false,
+                recompute: &[],
+                loss_rows: 1024,
+                distributed: DistributedPlan::ALONE,
+            };
+            load.memory().total()
+        };
+        let (half, most) = (total(1 << 35), total(Load::tokens(u64::MAX, 8192)));
+        // Twice as much but for the model's own, which counts for nothing here.
+        assert!(most / 2 <= half && half - most / 2 < half / 1000, "{half} {most}");
     }
 }

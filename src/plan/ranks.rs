@@ -23,7 +23,7 @@ pub(super) fn distributed(
     let Distributed { mode, shard_ranks, reduce, timeout } = recipe.distributed;
     let shard = if mode == Mode::Ddp { 1 } else { shard_ranks.map_or(world, |ranks| ranks as usize) };
     if Mesh::new(world, shard).is_none() {
-        let near = or(around(shard as u64, divisors_of(world as u64)));
+        let near = or(nearest(shard as u64, divisors_of(world as u64)));
         let message = format!("is {shard}, and {world} ranks do not come out even in groups of so many: give {near}");
         findings.complain("distributed.shard_ranks", message);
     }
@@ -67,7 +67,7 @@ fn rows(recipe: &Recipe, batch: BatchPlan, world: u64, findings: &mut Findings) 
     let (key, unit) = if recipe.batch.tokens.is_some() { ("batch.tokens", length) } else { ("batch.sequences", 1) };
     let multiples = [all / at_once * at_once, (all / at_once + 1).saturating_mul(at_once)];
     let batches = or(multiples.into_iter().filter(|rows| *rows > 0).map(|rows| rows.saturating_mul(unit)).collect());
-    let worlds = or(around(world, divisors_of(all / micro)));
+    let worlds = or(nearest(world, divisors_of(all / micro)));
     let ranks = if worlds == "1" { "rank" } else { "ranks" };
     if all.is_multiple_of(world) {
         let each = all / world;
@@ -85,8 +85,8 @@ fn rows(recipe: &Recipe, batch: BatchPlan, world: u64, findings: &mut Findings) 
     findings.complain(key, message);
 }
 
-/// The nearest of ascending `numbers` below and above one.
-fn around(number: u64, numbers: Vec<u64>) -> Vec<u64> {
+/// Of ascending `numbers` the nearest below and above one.
+fn nearest(number: u64, numbers: Vec<u64>) -> Vec<u64> {
     let (below, above): (Vec<u64>, Vec<u64>) = numbers.into_iter().partition(|one| *one < number);
     below.into_iter().next_back().into_iter().chain(above.into_iter().next()).collect()
 }
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn what_is_proposed_lies_on_both_sides() {
         assert_eq!(divisors_of(36), [1, 2, 3, 4, 6, 9, 12, 18, 36]);
-        assert_eq!(around(5, divisors_of(36)), [4, 6]);
-        assert_eq!((around(64, divisors_of(36)), around(1, divisors_of(36))), (vec![36], vec![1]));
+        assert_eq!(nearest(5, divisors_of(36)), [4, 6]);
+        assert_eq!((nearest(64, divisors_of(36)), nearest(1, divisors_of(36))), (vec![36], vec![1]));
     }
 }

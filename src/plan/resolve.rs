@@ -8,6 +8,7 @@ use super::{
     Arithmetic, BatchPlan, CheckpointPlan, Compute, DevicePlan, LoggingPlan, Machine, Notes, Plan, Room,
     ValidationPlan, data, fit, model, ranks, stages,
 };
+use crate::distributed::join::word;
 use crate::figures::size;
 use crate::recipe::problem::Problems;
 use crate::recipe::quantity::Rows;
@@ -123,8 +124,9 @@ fn device(recipe: &Recipe, machine: &Machine, findings: &mut Findings) -> Device
                        use bf16 or fp8, or leave it out";
         findings.complain("device.cuda_graphs", message);
     }
-    let shared = (machine.ranks.local_world > 1).then(|| (machine.cores / machine.ranks.local_world).max(1));
-    let threads = recipe.device.threads.map(|threads| threads as usize).or(shared);
+    let ranks = machine.ranks.local_world;
+    let share = (machine.shared && ranks > 1).then(|| (machine.cores / ranks).max(1));
+    let threads = recipe.device.threads.map(|threads| threads as usize).or(share);
     DevicePlan { compute, arithmetic, graphs, threads }
 }
 
@@ -168,7 +170,8 @@ fn output(recipe: &Recipe, findings: &mut Findings) -> PathBuf {
     let here = Path::new(".");
     let above = output.ancestors().find(|above| above.exists()).filter(|above| *above != Path::new("")).unwrap_or(here);
     // Only writing tells: permissions, read-only mounts and quotas all have a say.
-    let probe = above.join(format!(".hephaestus-{}.tmp", std::process::id()));
+    let host = rustix::system::uname();
+    let probe = above.join(format!(".hephaestus-{}.tmp", word(&host.nodename().to_string_lossy())));
     let tried = fs_err::OpenOptions::new().write(true).create_new(true).open(&probe);
     if let Err(error) = tried.and_then(|_| fs_err::remove_file(&probe)) {
         let reason = if above.is_dir() { error.kind().to_string() } else { "it is a file".to_owned() };

@@ -22,7 +22,7 @@
 
 use super::memory::width;
 use super::traffic::Traffic;
-use super::units::Units;
+use super::units::UnitSizes;
 use super::{DistributedPlan, Plan};
 use crate::metrics::throughput;
 use crate::model::config::Recompute;
@@ -61,7 +61,7 @@ impl Speed {
         let compute = tokens * flops_a_token(plan) / (assumed.mfu * assumed.peak);
         let (traffic, micro) = (Traffic::of(plan), plan.micro_batches().max(1) as f64);
         let (shards, copies) = assumed.bandwidths(plan.distributed);
-        let units = Units::of(&plan.model.config, plan.distributed);
+        let units = UnitSizes::of(&plan.model.config, plan.distributed);
         let embedding = units.length(0) as f64 / (units.total() as f64).max(1.0);
         let [gather, scatter] = [traffic.all_gather, traffic.reduce_scatter].map(|bytes| bytes as f64 / shards);
         let sum = traffic.all_reduce as f64 / copies;
@@ -93,7 +93,7 @@ impl Speed {
 }
 
 /// Seconds to gather all weights once.
-fn gathered_once(plan: &Plan, units: &Units, bandwidth: f64) -> f64 {
+fn gathered_once(plan: &Plan, units: &UnitSizes, bandwidth: f64) -> f64 {
     let zero1 = DistributedPlan { fully: false, ..plan.distributed };
     let once = Traffic::new(units, zero1, width(plan.device.arithmetic), 1);
     once.all_gather as f64 / bandwidth

@@ -1,6 +1,6 @@
 //! What ranks send each other in a step: bytes from the shapes alone.
 //!
-//! P parameters, each of the [`Units`] filled up for those who share it; w bytes of an element of the weights that compute, r
+//! P parameters, each of the [`UnitSizes`] filled up for those who share it; w bytes of an element of the weights that compute, r
 //! of one in which gradients are summed; W ranks in R = W / S copies of S shards; M micro-batches of a rank. The bytes are
 //! those that a run counts (`communicated_bytes`).
 //!
@@ -11,7 +11,7 @@
 //! 1910.02054, section 7), as long as w = r and M = 1.
 
 use super::memory::{reduced, width};
-use super::units::Units;
+use super::units::UnitSizes;
 use super::{DistributedPlan, Plan};
 use crate::distributed::sharding::link::around;
 
@@ -31,13 +31,13 @@ impl Traffic {
     /// That of a plan.
     #[must_use]
     pub fn of(plan: &Plan) -> Self {
-        let units = Units::of(&plan.model.config, plan.distributed);
+        let units = UnitSizes::of(&plan.model.config, plan.distributed);
         Self::new(&units, plan.distributed, width(plan.device.arithmetic), plan.micro_batches())
     }
 
     /// That of so many micro-batches a rank over a model of `units`, whose elements are of `w` bytes.
     #[must_use]
-    pub fn new(units: &Units, distributed: DistributedPlan, w: u64, micro_batches: u64) -> Self {
+    pub fn new(units: &UnitSizes, distributed: DistributedPlan, w: u64, micro_batches: u64) -> Self {
         let DistributedPlan { world, shard, fully, reduce, .. } = distributed;
         let (r, shard) = (reduced(reduce), shard.max(1));
         let (times, gathers) =
@@ -68,7 +68,7 @@ mod tests {
     fn traffic(world: usize, shard: usize, fully: bool, reduce: Reduction, micro_batches: u64) -> Traffic {
         let distributed = DistributedPlan { world, shard, fully, reduce, ..DistributedPlan::ALONE };
         // 1,000 elements.
-        Traffic::new(&Units::example(false), distributed, 2, micro_batches)
+        Traffic::new(&UnitSizes::example(false), distributed, 2, micro_batches)
     }
 
     #[test]
@@ -98,7 +98,7 @@ mod tests {
         let expected = Traffic { all_gather: 3 * gathered * 7 / 8, reduce_scatter: 3 * 4000 * 7 / 8, all_reduce: 0 };
         assert_eq!(fsdp, expected);
         // Of a tied model the embedding stays, and of the others the last layer.
-        let tied = Units::example(true);
+        let tied = UnitSizes::example(true);
         let distributed = DistributedPlan { world: 8, shard: 8, fully: true, ..DistributedPlan::ALONE };
         let expected = 2 * (2 * 680 - 200 - 160) * 7 / 8;
         assert_eq!(Traffic::new(&tied, distributed, 2, 1).all_gather, expected);

@@ -9,7 +9,7 @@ use crate::model::decoder::Part;
 
 /// The units of a model, by size.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Units {
+pub struct UnitSizes {
     /// Elements of each one's buffer, filled up for the ranks that share it, in the order of the forward pass.
     lengths: Vec<u64>,
     /// The parts in the order of the forward pass: the embedding, the layers, the head.
@@ -29,7 +29,7 @@ pub struct Share {
     pub completes: bool,
 }
 
-impl Units {
+impl UnitSizes {
     /// Those of a model among such ranks. One process alone has no buffers to fill up.
     #[must_use]
     pub fn of(config: &ModelConfig, distributed: DistributedPlan) -> Self {
@@ -102,7 +102,7 @@ fn shares(units: &units::Units, specs: &[ParameterSpec], layers: usize) -> Vec<S
 }
 
 #[cfg(test)]
-impl Units {
+impl UnitSizes {
     /// An embedding of 200, three layers of 160 and a head of 320; with `tied`, none of its own.
     pub(super) fn example(tied: bool) -> Self {
         let share = |elements, unit, completes| Share { elements, unit, completes };
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn two_units_side_by_side_are_gathered_and_a_tied_embedding_besides() {
-        let (tied, untied) = (Units::example(true), Units::example(false));
+        let (tied, untied) = (UnitSizes::example(true), UnitSizes::example(false));
         assert_eq!(untied.gathered(Some(3), Some(4)), 160 + 320);
         assert_eq!(untied.gathered(None, Some(2)), 160);
         assert_eq!(tied.gathered(Some(2), Some(1)), 200 + 2 * 160);
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn the_last_layer_and_what_is_no_layer_are_gathered_once() {
-        assert_eq!(Units::example(false).gathers(), [1, 2, 2, 1, 1]);
-        assert_eq!(Units::example(true).gathers(), [1, 2, 2, 1]);
+        assert_eq!(UnitSizes::example(false).gathers(), [1, 2, 2, 1, 1]);
+        assert_eq!(UnitSizes::example(true).gathers(), [1, 2, 2, 1]);
     }
 }

@@ -340,7 +340,8 @@ pub struct Device {
     /// has for its CPU, shared out among its ranks, where it is not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Bytes>,
-    /// CPU threads; one a core where it is not given, shared out among the ranks of a machine.
+    /// CPU threads; where it is not given, as many as `OMP_NUM_THREADS` says, or one a core, shared out among the ranks of a
+    /// machine unless srun gives each cores of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 4096))]
     pub threads: Option<u32>,

@@ -1,11 +1,12 @@
-//! Ctrl-C and SIGTERM: seen between two micro-batches, answered with a checkpoint. A second one ends the program at once.
+//! Ctrl-C, SIGTERM and a terminal that closes (SIGHUP): seen between two micro-batches, answered with a checkpoint. A second
+//! Ctrl-C or SIGTERM ends the program at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
@@ -22,15 +23,18 @@ const ONCE: Duration = Duration::from_secs(2);
 pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// Listens to SIGINT and SIGTERM.
+    /// Listens to SIGINT, SIGTERM and SIGHUP.
     ///
     /// # Errors
     /// A system that has no such signals.
     pub fn on_signals() -> std::io::Result<Self> {
         let stop = Self::default();
-        for signal in [SIGINT, SIGTERM] {
-            // In this order: the first signal only sets the flag, the second finds it set.
-            flag::register_conditional_shutdown(signal, i32::from(INTERRUPTED), Arc::clone(&stop.0))?;
+        for signal in signals() {
+            // In this order: the first signal only sets the flag, the second finds it set. A shell passes on the hangup that a
+            // terminal has sent already.
+            if signal != SIGHUP {
+                flag::register_conditional_shutdown(signal, i32::from(INTERRUPTED), Arc::clone(&stop.0))?;
+            }
             flag::register(signal, Arc::clone(&stop.0))?;
         }
         Ok(stop)
@@ -43,7 +47,7 @@ impl Stop {
     /// A system that has no such signals.
     pub fn on_signals_of_ranks() -> std::io::Result<Self> {
         let stop = Self::default();
-        let mut signals = Signals::new([SIGINT, SIGTERM])?;
+        let mut signals = Signals::new(signals())?;
         let asked = stop.clone();
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
             let mut first: Option<Instant> = None;
@@ -69,4 +73,12 @@ impl Stop {
     pub fn asked(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
+}
+
+/// What asks a run to stop. Where SIGHUP is ignored, as nohup has it, it stays so.
+fn signals() -> impl Iterator<Item = i32> {
+    let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    let hangup = ignored.is_none_or(|signals| signals >> (SIGHUP - 1) & 1 == 0);
+    [SIGINT, SIGTERM].into_iter().chain(hangup.then_some(SIGHUP))
 }

@@ -221,17 +221,19 @@ fn a_signal_to_torchrun_stops_all_ranks_at_the_same_step() {
     if !Path::new(program).exists() {
         return crate::skipped("torchrun", "make setup installs it");
     }
-    let mut job = Job::new("watched cut", 2);
-    let own = [program, "--standalone", "--no-python", "--nproc-per-node", "2"].map(str::to_owned);
-    job.start(command(&[own.to_vec(), this()].concat()), &[]);
-    wait_until_under_way(&job);
-    let torchrun = job.children[0].0.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &torchrun]).status().unwrap().success());
-    let (ended, folder) = job.end();
-    assert!(errors(&ended[0]).is_empty(), "{}", ended[0].text);
-    let stopped = [0, 1].map(|rank| fs_err::read_to_string(folder.path().join(format!("told-{rank}"))).unwrap());
-    let [first, second] = stopped.each_ref().map(|told| told.split_once(": ").unwrap().1);
-    assert!(first.starts_with("stopped at step ") && first == second, "{stopped:?}");
+    for signal in ["-TERM", "-HUP"] {
+        let mut job = Job::new("watched cut", 2);
+        let own = [program, "--standalone", "--no-python", "--nproc-per-node", "2"].map(str::to_owned);
+        job.start(command(&[own.to_vec(), this()].concat()), &[]);
+        wait_until_under_way(&job);
+        let torchrun = job.children[0].0.id().to_string();
+        assert!(Command::new("kill").args([signal, &torchrun]).status().unwrap().success());
+        let (ended, folder) = job.end();
+        assert!(errors(&ended[0]).is_empty(), "{signal}: {}", ended[0].text);
+        let stopped = [0, 1].map(|rank| fs_err::read_to_string(folder.path().join(format!("told-{rank}"))).unwrap());
+        let [first, second] = stopped.each_ref().map(|told| told.split_once(": ").unwrap().1);
+        assert!(first.starts_with("stopped at step ") && first == second, "{signal}: {stopped:?}");
+    }
 }
 
 fn wait_until_under_way(job: &Job) {

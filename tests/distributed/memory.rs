@@ -13,7 +13,7 @@ use hephaestus::model::loss::rows_at_once;
 use hephaestus::optim::adamw::{AdamW, Settings};
 use hephaestus::plan::memory::Load;
 use hephaestus::plan::traffic::Traffic;
-use hephaestus::plan::units::Units;
+use hephaestus::plan::units::UnitSizes;
 use hephaestus::plan::{Arithmetic, Compute, DistributedPlan};
 use hephaestus::recipe::sections::{Moments, Reduction};
 use hephaestus::train::step::Engine;
@@ -83,7 +83,7 @@ impl Case {
     }
 
     fn traffic(&self, distributed: DistributedPlan) -> u64 {
-        Traffic::new(&Units::of(&self.config, distributed), distributed, self.width(), self.batch.1 as u64).total()
+        Traffic::new(&UnitSizes::of(&self.config, distributed), distributed, self.width(), self.batch.1 as u64).total()
     }
 
     /// Bytes of an element that computes.
@@ -99,15 +99,7 @@ impl Case {
         let mut memory = CountedMemory::begin()?;
         let world = link.mesh().replicate * link.mesh().shard;
         let (sharding, parameters) = Sharding::zeros(config, link, fully, reduce, kind, Device::Cpu)?;
-        let settings = Settings {
-            beta1: 0.9,
-            beta2: 0.95,
-            eps: 1e-8,
-            weight_decay: 0.1,
-            moments: Kind::Float,
-            clip_norm: Some(1.0),
-        };
-        let optimizer = AdamW::over(sharding.held()?, parameters.specs(), settings, Device::Cpu)?;
+        let optimizer = AdamW::over(sharding.held()?, parameters.specs(), Settings::default(), Device::Cpu)?;
         let decoder = Decoder::new(config, &parameters, *recompute)?;
         let mut engine = Engine::new(parameters, decoder, optimizer, sharding, 0.0);
         let micro = vec![batch(config, *rows, LENGTH); *micro];

@@ -1,23 +1,22 @@
 //! One process that goes all the ways of many: over Gloo on the CPU, over NCCL where there is a GPU.
 
+use std::time::Duration;
+
 use hephaestus::corpus::batch::Batch;
 use hephaestus::distributed::World;
 use hephaestus::distributed::mesh::Mesh;
 use hephaestus::distributed::rendezvous::Launch;
-use hephaestus::distributed::sharding::Sharding;
 use hephaestus::distributed::sharding::link::Link;
+use hephaestus::distributed::sharding::{Sharding, Turn};
 use hephaestus::model::config::{ModelConfig, Recompute};
 use hephaestus::model::decoder::Decoder;
 use hephaestus::model::parameters::Parameters;
 use hephaestus::optim::adamw::{AdamW, Settings};
 use hephaestus::train::step::Engine;
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 use super::free_port;
 use crate::memory::{batch, config};
-
-const SETTINGS: Settings =
-    Settings { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, moments: Kind::Float, clip_norm: Some(1.0) };
 
 #[test]
 fn one_rank_in_every_mode_trains_as_a_process_alone() {
@@ -38,21 +37,7 @@ pub(crate) fn trains_as_a_process_alone(device: Device, kind: Kind, tolerance: f
             steps(&mut engine(&config, &masters, parameters, sharding), &micro)
         };
         for fully in [false, true] {
-            let port = free_port();
-            let launch = Launch {
-                rank: 0,
-                world: 1,
-                local_rank: 0,
-                local_world: 1,
-                host: "127.0.0.1".to_owned(),
-                port,
-                serves: true,
-                restart: 0,
-                job: None,
-            };
-            let world = World::join(launch, Device::Cpu, std::time::Duration::from_secs(60)).unwrap();
-            let link = Link::open(&world, Mesh::new(1, 1).unwrap(), device).unwrap();
-            let (sharding, parameters) = Sharding::zeros(&config, link, fully, Kind::Float, kind, device).unwrap();
+            let (world, sharding, parameters) = one_rank(&config, fully, Kind::Float, kind, device);
             let mut engine = engine(&config, &masters, parameters, sharding);
             let found = steps(&mut engine, &micro);
             world.close(engine.sharding.into_groups()).unwrap();
@@ -68,9 +53,59 @@ pub(crate) fn trains_as_a_process_alone(device: Device, kind: Kind, tolerance: f
     }
 }
 
+/// A world of one rank, and what it has of a model.
+fn one_rank(
+    config: &ModelConfig,
+    fully: bool,
+    reduce: Kind,
+    kind: Kind,
+    device: Device,
+) -> (World, Sharding, Parameters) {
+    let launch = Launch {
+        rank: 0,
+        world: 1,
+        local_rank: 0,
+        local_world: 1,
+        host: "127.0.0.1".to_owned(),
+        port: free_port(),
+        serves: true,
+        restart: 0,
+        job: None,
+    };
+    let world = World::join(launch, Device::Cpu, Duration::from_secs(60)).unwrap();
+    let link = Link::open(&world, Mesh::new(1, 1).unwrap(), device).unwrap();
+    let (sharding, parameters) = Sharding::zeros(config, link, fully, reduce, kind, device).unwrap();
+    (world, sharding, parameters)
+}
+
+/// As plans count them: a process alone has no others to reduce with, be it started by torchrun.
+#[test]
+fn gradients_of_one_rank_stay_in_what_they_are_computed_or_summed_in() {
+    let config = config(2, 512);
+    for fully in [false, true] {
+        for (turns, expected) in [(1, Kind::BFloat16), (3, Kind::Float)] {
+            let (world, mut sharding, parameters) =
+                one_rank(&config, fully, Kind::BFloat16, Kind::BFloat16, Device::Cpu);
+            let ones: Vec<_> = parameters.tensors().iter().map(Tensor::ones_like).collect();
+            // 256 and 1 are 256 in bf16.
+            let large: Vec<_> = ones.iter().map(|one| one * 256).collect();
+            for at in 0..turns {
+                let turn = Turn { first: at == 0, last: at + 1 == turns };
+                sharding.take(if at == 0 { &large } else { &ones }, turn).unwrap();
+            }
+            for gradient in sharding.gradients().unwrap() {
+                assert_eq!(gradient.kind(), expected, "fully {fully}, {turns} micro-batches");
+                let sum = f64::from(255 + turns);
+                assert_eq!(gradient.double_value(&vec![0; gradient.dim()]), sum, "fully {fully}");
+            }
+            world.close(sharding.into_groups()).unwrap();
+        }
+    }
+}
+
 fn engine(config: &ModelConfig, masters: &Parameters, parameters: Parameters, mut sharding: Sharding) -> Engine {
     let held = sharding.held().unwrap();
-    let mut optimizer = AdamW::over(held, parameters.specs(), SETTINGS, parameters.device()).unwrap();
+    let mut optimizer = AdamW::over(held, parameters.specs(), Settings::default(), parameters.device()).unwrap();
     optimizer.set_masters(masters).unwrap();
     optimizer.round_masters().unwrap();
     sharding.updated().unwrap();

@@ -54,6 +54,7 @@ fn act(does: &str, launch: Launch) -> Outcome {
     match does {
         "everything" => everything(&world)?,
         "tell" => tell(&world)?,
+        "open" => open()?,
         "die" => die(&world)?,
         "die once" if restart == 0 => die(&world)?,
         "die once" => tell(&world)?,
@@ -103,6 +104,11 @@ fn tell(world: &World) -> Outcome {
     let text = format!("{} of {}, start {}: {}", launch.rank, launch.world, launch.restart, values(&sum)[0]);
     fs_err::write(folder().join(format!("told-{}", launch.rank)), text)?;
     Ok(())
+}
+
+fn open() -> Outcome {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    if limit.current == limit.maximum { Ok(()) } else { Err(format!("{limit:?}").into()) }
 }
 
 fn die(world: &World) -> Outcome {

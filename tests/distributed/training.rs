@@ -246,9 +246,9 @@ fn ranks_started_by_srun_train_as_one_process() {
     let (folder, world, job_id) = (folder(), 2, free_port() % 10_000);
     let mut job = Job::new("train", world);
     for rank in 0..world {
-        let numbers = [("SLURM_PROCID", rank), ("SLURM_NTASKS", world), ("SLURM_LOCALID", rank)];
+        let numbers = [("SLURM_PROCID", rank), ("SLURM_STEP_NUM_TASKS", world), ("SLURM_LOCALID", rank)];
         let mut variables: Vec<_> = numbers.map(|(name, number)| (name, number.to_string())).into();
-        variables.push(("SLURM_NODELIST", "gpu[07]".to_owned()));
+        variables.push(("SLURM_STEP_NODELIST", "gpu[07]".to_owned()));
         variables.push(("SLURM_JOB_ID", job_id.to_string()));
         job.start(within(&folder, &line(&["distributed.mode=zero1"], &[])), &variables);
     }

@@ -5,6 +5,7 @@ use tch::{Kind, TchError, Tensor};
 use super::link::{Link, of_kind, wait};
 use super::{StepError, Turn};
 use crate::distributed::flat::{Arrangement, Flat, Piece};
+use crate::distributed::mesh::Mesh;
 use crate::ffi::{self, Work};
 
 /// The gradients of one unit's parameters.
@@ -72,8 +73,11 @@ impl Gradients {
     ) -> Result<(), StepError> {
         let Some(first) = found.first() else { return Ok(()) };
         let device = first.device();
+        // One rank reduces nothing: its gradients stay in what they are computed in, sums of them in fp32.
+        let alone = link.mesh() == Mesh { replicate: 1, shard: 1 };
+        let (once, summed) = if alone { (way.computed, Kind::Float) } else { (way.reduce, way.reduce) };
         let (source, place) = if way.fully || (turn.first && turn.last) {
-            let flat = Flat::unfilled(arrangement, way.reduce, device)?;
+            let flat = Flat::unfilled(arrangement, once, device)?;
             ffi::copy_all(&flat.views, &found)?;
             (flat.buffer, None)
         } else {
@@ -91,8 +95,8 @@ impl Gradients {
                 return Ok(());
             }
             // Sums are reduced where they are, unless that is done in another type.
-            let place = (way.reduce == Kind::Float).then(|| whole.part(link.shard())).transpose()?;
-            (of_kind(&whole.buffer, way.reduce)?, place)
+            let place = (summed == Kind::Float).then(|| whole.part(link.shard())).transpose()?;
+            (of_kind(&whole.buffer, summed)?, place)
         };
         drop(found);
         let shards = link.mesh().shard as i64;
