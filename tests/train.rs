@@ -349,6 +349,25 @@ fn a_damaged_checkpoint_is_passed_over_and_named() {
 }
 
 #[test]
+fn a_checkpoint_whose_masters_are_lost_is_refused() {
+    let folder = workshop();
+    succeed(&folder, &["--stop-at", "1"]);
+    let rounded = folder.path().join("rounded");
+    fs_err::create_dir(&rounded).unwrap();
+    fs_err::copy(folder.path().join("out/step-1/optimizer.safetensors"), rounded.join("optimizer.safetensors"))
+        .unwrap();
+    let mut export = Command::new(program("export"));
+    export.current_dir(folder.path()).args(["out", "rounded/model", "--dtype", "bf16"]).assert().success();
+    for precision in ["fp32", "bf16"] {
+        let precision = format!("device.precision={precision}");
+        let from = "model={from: rounded, keep_optimizer: true}";
+        let err = fail(&folder, &["--set", from, "--set", "run.output=next", "--set", &precision]);
+        assert!(err.contains("rounded: the optimizer's state does not fit this model: "), "{err}");
+        assert!(err.contains("model.embed_tokens.weight.master [320, 32] is missing"), "{err}");
+    }
+}
+
+#[test]
 fn a_resumed_run_refuses_other_data_in_its_place() {
     let folder = workshop();
     succeed(&folder, &["--stop-at", "4"]);

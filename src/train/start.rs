@@ -144,7 +144,7 @@ pub fn engine(plan: &Plan, checkpoint: Option<&Path>, world: Option<&World>) -> 
     optimizer.round_masters()?;
     if let Some(folder) = moments {
         checkpoint::load::optimizer(folder, &parameters, &mut optimizer).with_context(|| {
-            format!("{}: the optimizer's state does not fit this model in this precision", folder.display())
+            format!("{}: the optimizer's state does not fit this model", folder.display())
         })?;
     }
     sharding.updated()?;

@@ -129,6 +129,31 @@ fn masters_and_narrow_moments_go_through_all_modes_and_numbers_of_ranks_without_
     }
 }
 
+#[test]
+fn a_run_that_goes_on_in_another_precision_keeps_every_bit_of_its_masters() {
+    let folder = folder();
+    let [bf16, fp32] = ["device.precision=bf16", "device.precision=fp32"];
+    train(&folder, 2, &[bf16], &["--stop-at", "3"]);
+    let first = folder.path().join("out/step-3");
+    let mut masters = elements(&first);
+    let weights: Vec<_> = masters.keys().filter_map(|name| name.strip_suffix(".master")).map(str::to_owned).collect();
+    for name in &weights {
+        let master = masters.remove(&format!("{name}.master")).unwrap();
+        let rounded = masters.insert(name.clone(), master.clone()).unwrap();
+        assert!(rounded != master || name.contains("norm"), "{name} is not rounded");
+    }
+    for (at, ranks) in [("ddp", 1), ("zero1", 3), ("fsdp", 2)].into_iter().enumerate() {
+        let wide = written_again(&folder, ranks, &first, &format!("wide-{at}"), &[fp32]);
+        assert!(elements(&wide) == masters, "{ranks:?} in fp32");
+        let back = written_again(&folder, ranks, &wide, &format!("back-{at}"), &[bf16]);
+        assert_same(&first, &back, &format!("{ranks:?} in bf16 again"));
+    }
+    // And by --resume, from each other.
+    for (set, step) in [(fp32, "4"), (bf16, "5")] {
+        train(&folder, 2, &[set], &["--stop-at", step]);
+    }
+}
+
 /// The whole table; `benches/resume-matrix.sh` shows it.
 #[test]
 #[ignore = "takes minutes: benches/resume-matrix.sh runs it"]
