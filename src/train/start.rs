@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use tch::{Device, Kind, Tensor};
 
 use super::step::Engine;
-use crate::checkpoint::{self, MODEL, State, find};
+use crate::checkpoint::{self, CheckpointError, MODEL, State, Together, find};
 use crate::distributed::World;
 use crate::distributed::mesh::Mesh;
 use crate::distributed::sharding::Sharding;
@@ -22,6 +22,7 @@ use crate::model::decoder::Decoder;
 use crate::model::parameters::Parameters;
 use crate::optim::adamw::{AdamW, Settings};
 use crate::plan::{Arithmetic, Compute, DistributedPlan, Plan, Weights, memory};
+use crate::progress;
 use crate::recipe::sections::{Moments, Reduction};
 
 /// Where a run goes on from.
@@ -47,36 +48,49 @@ impl FromStr for Resume {
     }
 }
 
-/// The checkpoint that `resume` stands for, and a line for each that was passed over.
+/// The checkpoint that `resume` stands for, and a line for each that was passed over. All ranks give the same.
 ///
 /// # Errors
 /// A checkpoint that was named and is not one, checkpoints that a run told to begin anew would bury.
-pub fn choose(resume: &Resume, output: &Path) -> anyhow::Result<(Option<PathBuf>, Vec<String>)> {
-    match resume {
-        Resume::From(path) => Ok((Some(find::named(path)?), Vec::new())),
+pub fn choose(
+    resume: &Resume,
+    output: &Path,
+    together: &Together<'_>,
+) -> anyhow::Result<(Option<PathBuf>, Vec<String>)> {
+    let candidates = together.first("choose a checkpoint", || candidates(resume, output))?;
+    let _looking = (together.rank() == 0).then(|| progress::spinner("verifying checkpoints"));
+    let (found, skipped) = find::verified(candidates, together)?;
+    let lines = skipped.iter().map(|one| format!("passed over {}: {}", one.folder.display(), one.reason));
+    let lines: Vec<_> = lines.collect();
+    if found.is_none() && !lines.is_empty() {
+        bail!(
+            "no checkpoint to go on from can be believed, and beginning anew would bury them:\n  {}\nname another by \
+             --resume, remove them, or name another run.output",
+            lines.join("\n  ")
+        );
+    }
+    Ok((found, lines))
+}
+
+/// The checkpoints that `resume` may stand for, the best first.
+fn candidates(resume: &Resume, output: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let path = match resume {
+        Resume::From(path) => path,
+        Resume::Auto => return Ok(find::candidates(output)?),
         Resume::Never => match find::all(output)?.last() {
-            None => Ok((None, Vec::new())),
+            None => return Ok(Vec::new()),
             Some((_, folder)) => bail!(
                 "{}: a run has left checkpoints here, and --resume never begins another: remove them, name another \
                  run.output, or go on with --resume auto",
                 folder.display()
             ),
         },
-        Resume::Auto => {
-            let (found, skipped) = find::newest(output)?;
-            let lines = skipped.iter().map(|one| format!("passed over {}: {}", one.folder.display(), one.reason));
-            let lines: Vec<_> = lines.collect();
-            if found.is_none() && !lines.is_empty() {
-                bail!(
-                    "no checkpoint in {} can be believed, and beginning anew would bury them:\n  {}\nremove them, or name \
-                     another run.output",
-                    output.display(),
-                    lines.join("\n  ")
-                );
-            }
-            Ok((found, lines))
-        }
+    };
+    let candidates = find::candidates(path)?;
+    if candidates.is_empty() {
+        return Err(CheckpointError::NotOne(path.clone()).into());
     }
+    Ok(candidates)
 }
 
 /// The device that a plan computes on.
@@ -143,9 +157,8 @@ pub fn engine(plan: &Plan, checkpoint: Option<&Path>, world: Option<&World>) -> 
     }
     optimizer.round_masters()?;
     if let Some(folder) = moments {
-        checkpoint::load::optimizer(folder, &parameters, &mut optimizer).with_context(|| {
-            format!("{}: the optimizer's state does not fit this model", folder.display())
-        })?;
+        checkpoint::load::optimizer(folder, &parameters, &mut optimizer)
+            .with_context(|| format!("{}: the optimizer's state does not fit this model", folder.display()))?;
     }
     sharding.updated()?;
     let batched = attention::is_batched_faster(config, device, plan.data.sequence_length as i64)?;
