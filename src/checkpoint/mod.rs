@@ -10,9 +10,10 @@
 //! | `manifest.json` | size and SHA-256 of every other file, written last ([`manifest`]) |
 //!
 //! [`save`] writes one under a hidden name, syncs and renames it; [`find`] lists and verifies; [`load`] reads one back;
-//! [`retention`] removes old ones. [`optimizer`] is how its state lies in files, [`together`] how ranks agree, [`shared`] that they
-//! see the same folder.
+//! [`retention`] removes old ones, [`back`] sets aside those of a run that is taken up further back. [`optimizer`] is how its
+//! state lies in files, [`together`] how ranks agree, [`shared`] that they see the same folder.
 
+pub mod back;
 pub mod find;
 pub mod load;
 pub mod manifest;

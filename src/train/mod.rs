@@ -124,6 +124,11 @@ fn carry_out(plan: &mut Plan, options: &Options, stop: &Stop, team: &Team<'_>) -
     drop(loading);
     fitting::rehearse(plan, &mut engine, team, &mut reporter)?;
     let plan = &*plan;
+    if let Some(folder) = &checkpoint {
+        let settle = || start::settle(&options.resume, &plan.output, folder, position.step);
+        let told = team.together().first("set checkpoints aside", settle)?;
+        told.iter().for_each(|line| reporter.note(line));
+    }
     let saver = Saver::new(plan, checkpoint.clone(), position.step);
     let run = Run { plan, team, data, engine, reporter, saver, position, tokens: 0, skipped: 0 };
     run.finish(state, options, stop)

@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use tch::{Device, Kind, Tensor};
 
 use super::step::Engine;
+use crate::checkpoint::back::{self, WENT_BACK};
 use crate::checkpoint::{self, CheckpointError, MODEL, State, Together, find};
 use crate::distributed::World;
 use crate::distributed::mesh::Mesh;
@@ -32,7 +33,7 @@ pub enum Resume {
     Auto,
     /// None: it begins, and its folder must hold no checkpoint.
     Never,
-    /// This checkpoint, or the newest of this run.
+    /// This checkpoint, or the newest of this run; given again, the newest that the run has saved since.
     From(PathBuf),
 }
 
@@ -48,7 +49,7 @@ impl FromStr for Resume {
     }
 }
 
-/// The checkpoint that `resume` stands for, and a line for each that was passed over. All ranks give the same.
+/// The checkpoint that `resume` stands for, and what is to be told of the choice. All ranks give the same.
 ///
 /// # Errors
 /// A checkpoint that was named and is not one, checkpoints that a run told to begin anew would bury.
@@ -57,7 +58,7 @@ pub fn choose(
     output: &Path,
     together: &Together<'_>,
 ) -> anyhow::Result<(Option<PathBuf>, Vec<String>)> {
-    let candidates = together.first("choose a checkpoint", || candidates(resume, output))?;
+    let (candidates, mut notes) = together.first("choose a checkpoint", || candidates(resume, output))?;
     let _looking = (together.rank() == 0).then(|| progress::spinner("verifying checkpoints"));
     let (found, skipped) = find::verified(candidates, together)?;
     let lines = skipped.iter().map(|one| format!("passed over {}: {}", one.folder.display(), one.reason));
@@ -69,16 +70,17 @@ pub fn choose(
             lines.join("\n  ")
         );
     }
-    Ok((found, lines))
+    notes.extend(lines);
+    Ok((found, notes))
 }
 
-/// The checkpoints that `resume` may stand for, the best first.
-fn candidates(resume: &Resume, output: &Path) -> anyhow::Result<Vec<PathBuf>> {
+/// The checkpoints that `resume` may stand for, the best first, and what is to be told of them.
+fn candidates(resume: &Resume, output: &Path) -> anyhow::Result<(Vec<PathBuf>, Vec<String>)> {
     let path = match resume {
         Resume::From(path) => path,
-        Resume::Auto => return Ok(find::candidates(output)?),
+        Resume::Auto => return Ok((find::candidates(output)?, Vec::new())),
         Resume::Never => match find::all(output)?.last() {
-            None => return Ok(Vec::new()),
+            None => return Ok((Vec::new(), Vec::new())),
             Some((_, folder)) => bail!(
                 "{}: a run has left checkpoints here, and --resume never begins another: remove them, name another \
                  run.output, or go on with --resume auto",
@@ -86,11 +88,41 @@ fn candidates(resume: &Resume, output: &Path) -> anyhow::Result<Vec<PathBuf>> {
             ),
         },
     };
-    let candidates = find::candidates(path)?;
+    // What a run has saved since it went back there is newer than that.
+    let since: Vec<_> = match back::went_back(output, path)? {
+        Some(step) => find::all(output)?.into_iter().filter(|(own, _)| *own > step).collect(),
+        None => Vec::new(),
+    };
+    let mut candidates: Vec<_> = since.into_iter().rev().map(|(_, folder)| folder).collect();
+    let mut notes = Vec::new();
+    if !candidates.is_empty() {
+        notes.push(format!(
+            "the run went back to {} before, and goes on as by --resume auto: to go back there once more remove {}",
+            path.display(),
+            output.join(WENT_BACK).display()
+        ));
+    }
+    candidates.extend(find::candidates(path)?);
     if candidates.is_empty() {
         return Err(CheckpointError::NotOne(path.clone()).into());
     }
-    Ok(candidates)
+    Ok((candidates, notes))
+}
+
+/// Has a run go on from `checkpoint`, after `step` steps, for good: what it has saved beyond that is set aside. Returns what is
+/// to be told of it.
+///
+/// # Errors
+/// A disk that refuses.
+pub fn settle(resume: &Resume, output: &Path, checkpoint: &Path, step: u64) -> anyhow::Result<Option<String>> {
+    let left = back::set_aside(output, checkpoint, step)?;
+    // Not before: else a run killed in between would go on from what it was to leave.
+    if let Resume::From(path) = resume {
+        back::record(output, path, step)?;
+    }
+    let left: Vec<_> = left.iter().map(|folder| folder.display().to_string()).collect();
+    let told = || format!("set aside, as the run goes on from step {step}, and may be removed: {}", left.join(", "));
+    Ok((!left.is_empty()).then(told))
 }
 
 /// The device that a plan computes on.

@@ -11,7 +11,7 @@ use hephaestus::hf::{self, names};
 use hephaestus::optim::slice::Slice;
 use tch::{Device, Kind, Tensor};
 
-use super::training::{OF_LOSSES, Told, alone, folder, train};
+use super::training::{OF_LOSSES, Told, alone, end, folder, train};
 use super::*;
 
 const MODES: [&str; 3] = ["ddp", "zero1", "fsdp"];
@@ -152,6 +152,23 @@ fn a_run_that_goes_on_in_another_precision_keeps_every_bit_of_its_masters() {
     for (set, step) in [(fp32, "4"), (bf16, "5")] {
         train(&folder, 2, &[set], &["--stop-at", step]);
     }
+}
+
+#[test]
+fn ranks_go_back_once_and_then_on() {
+    let folder = folder();
+    let often = ["checkpoint.every=2"];
+    train(&folder, 2, &often, &["--stop-at", "6"]);
+    let back = |world: usize, step: &str, from: &str| {
+        let ended = end(&folder, world, &often, &["--resume", "out/step-2", "--stop-at", step]);
+        all_succeed(&ended);
+        assert!(ended[0].text.contains(&format!("going on from out/step-{from}")), "{}", ended[0].text);
+    };
+    back(2, "4", "2");
+    back(3, "5", "4");
+    let all = find::all(&folder.path().join("out")).unwrap();
+    assert_eq!(all.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [2, 4, 5]);
+    assert!(["step-4.left", "step-6.left"].iter().all(|name| folder.path().join("out").join(name).is_dir()));
 }
 
 /// The whole table; `benches/resume-matrix.sh` shows it.
