@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use hephaestus::corpus::batch::Batch;
 use hephaestus::distributed::sharding::Sharding;
 use hephaestus::ffi::CountedMemory;
-use hephaestus::model::config::{Family, ModelConfig, Recompute, RopeScaling};
+use hephaestus::model::config::{ModelConfig, Recompute};
 use hephaestus::model::decoder::Decoder;
 use hephaestus::model::loss::rows_at_once;
 use hephaestus::model::parameters::Parameters;

@@ -357,9 +357,69 @@ fn a_damaged_checkpoint_is_passed_over_and_named() {
         "{err}"
     );
     assert!(err.contains("going on from out/step-4"), "{err}");
+    assert!(err.contains("set aside, as the run goes on from step 4, and may be removed: out/step-8.left"), "{err}");
+    assert!(folder.path().join("out/step-8.left").is_dir());
     fs_err::write(folder.path().join("out/step-12/state.json"), "{}").unwrap();
     let err = fail(&folder, &["--resume", "out/step-12"]);
     assert!(err.contains("out/step-12/state.json: 2 bytes, expected"), "{err}");
+}
+
+#[test]
+fn a_run_taken_up_further_back_keeps_its_new_checkpoints_and_the_same_command_goes_on() {
+    let folder = workshop();
+    succeed(&folder, &[]);
+    let back = ["--set", "checkpoint.keep_last=1", "--resume", "out/step-4"];
+    let (_, said) = succeed(&folder, &[&back[..], &["--stop-at", "6"]].concat());
+    let aside = "set aside, as the run goes on from step 4, and may be removed: out/step-8.left, out/step-12.left";
+    assert!(said.contains("going on from out/step-4") && said.contains(aside), "{said}");
+    let checkpoints = |output: &str| {
+        let all = fs_err::read_dir(folder.path().join(output)).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut all: Vec<_> = all.map(|name| name.into_string().unwrap()).collect();
+        all.retain(|name| name.starts_with("step-"));
+        all.sort_unstable();
+        all
+    };
+    assert_eq!(checkpoints("out"), ["step-12.left", "step-6", "step-8.left"]);
+    let (out, said) = succeed(&folder, &back);
+    let once_more = "the run went back to out/step-4 before, and goes on as by --resume auto: to go back there once more \
+                     remove out/went-back.json";
+    assert!(said.contains(once_more) && said.contains("going on from out/step-6"), "{said}");
+    assert!(out.starts_with("finished: out/step-12") && !said.contains("set aside"), "{out}{said}");
+    assert!(bytes(&folder.path().join("out/step-12")) == bytes(&folder.path().join("out/step-12.left")));
+
+    // From elsewhere, and where nothing is saved before it ends: from there again.
+    let other = ["--set", "run.output=next", "--resume", "out/step-8.left", "--stop-at"];
+    succeed(&folder, &["--set", "run.output=next", "--stop-at", "8"]);
+    let goes_on = |step: &str, expected: &str| {
+        let (_, said) = succeed(&folder, &[&other[..], &[step]].concat());
+        assert!(said.contains(&format!("going on from {expected}")), "{said}");
+    };
+    goes_on("8", "out/step-8.left");
+    assert_eq!(checkpoints("next"), ["step-4", "step-8.left"]);
+    goes_on("10", "out/step-8.left");
+    goes_on("11", "next/step-10");
+    fs_err::remove_file(folder.path().join("next/went-back.json")).unwrap();
+    goes_on("11", "out/step-8.left");
+    assert_eq!(checkpoints("next"), ["step-10.left", "step-11", "step-11.left", "step-4", "step-8.left"]);
+}
+
+#[test]
+fn a_checkpoint_whose_masters_are_lost_is_refused() {
+    let folder = workshop();
+    succeed(&folder, &["--stop-at", "1"]);
+    let rounded = folder.path().join("rounded");
+    fs_err::create_dir(&rounded).unwrap();
+    fs_err::copy(folder.path().join("out/step-1/optimizer.safetensors"), rounded.join("optimizer.safetensors"))
+        .unwrap();
+    let mut export = Command::new(program("export"));
+    export.current_dir(folder.path()).args(["out", "rounded/model", "--dtype", "bf16"]).assert().success();
+    for precision in ["fp32", "bf16"] {
+        let precision = format!("device.precision={precision}");
+        let from = "model={from: rounded, keep_optimizer: true}";
+        let err = fail(&folder, &["--set", from, "--set", "run.output=next", "--set", &precision]);
+        assert!(err.contains("rounded: the optimizer's state does not fit this model: "), "{err}");
+        assert!(err.contains("model.embed_tokens.weight.master [320, 32] is missing"), "{err}");
+    }
 }
 
 #[test]

@@ -27,7 +27,8 @@ struct Cli {
     /// The recipe.
     #[arg(long, value_name = "FILE", required_unless_present = "print_schema")]
     recipe: Option<PathBuf>,
-    /// Go on from the newest checkpoint of the run that verifies (auto), from none (never), or from this one.
+    /// Go on from the newest checkpoint of the run that verifies (auto), from none (never), or from this one, once: the same
+    /// command given again goes on from what was saved since.
     #[arg(long, value_name = "auto|never|PATH", default_value = "auto")]
     resume: Resume,
     /// Override a key of the recipe, such as data.sequence_length=4096; may be repeated.

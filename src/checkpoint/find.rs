@@ -1,14 +1,10 @@
 //! Which checkpoints there are, and which of them to go on from.
 
-use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
 use super::manifest::Manifest;
-use super::together::{Together, TogetherError};
-use super::{CheckpointError, MANIFEST};
+use super::together::Together;
+use super::{CheckpointError, MANIFEST, shared};
 
 /// Prefix of a checkpoint's folder; its step follows.
 const PREFIX: &str = "step-";
@@ -19,7 +15,7 @@ pub struct Skipped {
     /// Its folder.
     pub folder: PathBuf,
     /// What is wrong with it.
-    pub reason: CheckpointError,
+    pub reason: String,
 }
 
 /// The folder of the checkpoint after `step` steps.
@@ -49,58 +45,64 @@ pub fn all(output: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
     Ok(found)
 }
 
-/// The newest checkpoint of a run that verifies, if any, and those that were passed over.
+/// What a path stands for: the checkpoint that it is, or those of the run that it is, newest first; none where it is neither.
 ///
 /// # Errors
 /// A folder that cannot be read.
-pub fn newest(output: &Path) -> Result<(Option<PathBuf>, Vec<Skipped>), CheckpointError> {
+pub fn candidates(path: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
+    if path.join(MANIFEST).is_file() {
+        return Ok(vec![path.to_owned()]);
+    }
+    Ok(all(path)?.into_iter().rev().map(|(_, folder)| folder).collect())
+}
+
+/// The first of `candidates` that verifies, if any, and those that were passed over. All ranks give the same, and each reads
+/// its share of the files.
+///
+/// # Errors
+/// [`CheckpointError::NotShared`] where a rank does not see one, and ranks that do not come; the same on all.
+pub fn verified(
+    candidates: Vec<PathBuf>,
+    together: &Together<'_>,
+) -> Result<(Option<PathBuf>, Vec<Skipped>), CheckpointError> {
     let mut skipped = Vec::new();
-    for (_, folder) in all(output)?.into_iter().rev() {
-        match Manifest::read(&folder).and_then(|manifest| manifest.verify(&folder)) {
-            Ok(()) => {
+    for folder in candidates {
+        match flaw(&folder, together)? {
+            None => {
                 tracing::debug!(folder = %folder.display(), "verified");
                 return Ok((Some(folder), skipped));
             }
-            Err(reason) => skipped.push(Skipped { folder, reason }),
+            Some(reason) => skipped.push(Skipped { folder, reason }),
         }
     }
     Ok((None, skipped))
 }
 
+/// What is wrong with a checkpoint, as the first rank that finds something has it.
+fn flaw(folder: &Path, together: &Together<'_>) -> Result<Option<String>, CheckpointError> {
+    let told = |verified: Result<(), CheckpointError>| verified.err().map(|error| error.to_string());
+    let sizes = || Manifest::read(folder).and_then(|manifest| manifest.verify_sizes(folder));
+    let found = together.first::<_, CheckpointError>("look at a checkpoint", || Ok(told(sizes())))?;
+    if found.is_some() {
+        return Ok(found);
+    }
+    let reader = (together.rank(), together.count());
+    let share = || {
+        shared::see(folder, together, || folder.join(MANIFEST).is_file())?;
+        Ok(told(Manifest::read(folder).and_then(|manifest| manifest.verify(folder, reader))))
+    };
+    let first = |found: Result<Vec<Option<String>>, CheckpointError>| Ok(found?.into_iter().flatten().next());
+    together.all("verify a checkpoint", share, first)
+}
+
 /// The checkpoint that a user names: its own folder, or that of a run, which stands for its newest that verifies.
 ///
 /// # Errors
-/// [`CheckpointError::NotOne`] where neither is there, [`CheckpointError::Damaged`] where it does not verify.
+/// [`CheckpointError::NotOne`] where neither is there, [`CheckpointError::Unsound`] where none verifies.
 pub fn named(path: &Path) -> Result<PathBuf, CheckpointError> {
-    if path.join(MANIFEST).is_file() {
-        Manifest::read(path)?.verify(path)?;
-        return Ok(path.to_owned());
-    }
-    match newest(path)? {
-        (Some(folder), _) => Ok(folder),
-        (None, mut skipped) if !skipped.is_empty() => Err(skipped.swap_remove(0).reason),
-        (None, _) => Err(CheckpointError::NotOne(path.to_owned())),
-    }
-}
-
-/// The checkpoint that rank 0 chooses, for all to go on from, and whatever else it says of it; others only see that it is
-/// there. `E` is the error of `choose`, such as that of [`newest`] or [`named`].
-///
-/// # Errors
-/// Whatever `choose` returns, and [`CheckpointError::NotShared`] where a rank does not see the checkpoint; the same on all.
-pub fn together<T, E>(
-    together: &Together<'_>,
-    choose: impl FnOnce() -> Result<(Option<PathBuf>, T), E>,
-) -> Result<(Option<PathBuf>, T), E>
-where
-    T: Serialize + DeserializeOwned,
-    E: Display + From<CheckpointError> + From<TogetherError>,
-{
-    let (chosen, said) = together.first("choose a checkpoint", choose)?;
-    let see = || match &chosen {
-        Some(folder) if !folder.join(MANIFEST).is_file() => Err(CheckpointError::NotShared(folder.clone()).into()),
-        _ => Ok(()),
-    };
-    together.all("find the checkpoint to go on from", see, |seen: Result<Vec<()>, E>| seen.map(drop))?;
-    Ok((chosen, said))
+    let (found, skipped) = verified(candidates(path)?, &Together::alone())?;
+    found.ok_or_else(|| match skipped.into_iter().next() {
+        Some(newest) => CheckpointError::Unsound(newest.reason),
+        None => CheckpointError::NotOne(path.to_owned()),
+    })
 }

@@ -14,20 +14,26 @@ use crate::model::parameters::Parameters;
 use crate::optim::adamw::AdamW;
 use crate::optim::slice::Slice;
 
-/// Fills `optimizer`, which is over `parameters`, with what the checkpoint in `folder` holds.
+/// Fills `optimizer`, which is over `parameters`, with what the checkpoint in `folder` holds: moments, and masters that are not
+/// its model. Either may compute in another precision.
 ///
 /// # Errors
-/// As [`slices`].
+/// As [`slices`], and a configuration of its model that cannot be read.
 pub fn optimizer(folder: &Path, parameters: &Parameters, optimizer: &mut AdamW) -> Result<(), CheckpointError> {
-    slices(folder, &optimizer.slices(parameters.specs()))?;
+    slices(folder, &optimizer.slices_with(parameters.specs(), has_masters(folder)?))?;
     Ok(optimizer.round_masters()?)
+}
+
+/// Whether the checkpoint in `folder` has masters beside its model, which in fp32 is its own.
+fn has_masters(folder: &Path) -> Result<bool, CheckpointError> {
+    Ok(hf::config::stored_dtype(&folder.join(MODEL))? != Some(Dtype::Fp32))
 }
 
 /// Fills `slices` of the optimizer's state with what the checkpoint in `folder` holds.
 ///
 /// # Errors
-/// Files that are missing, lack a tensor or elements of it, or hold them twice: a model of another shape or precision, or
-/// damage. All of it is told at once, and nothing is filled.
+/// Files that are missing, lack a tensor or elements of it, or hold them twice: a model of another shape, or damage. All of it
+/// is told at once, and nothing is filled.
 pub fn slices(folder: &Path, slices: &[Slice]) -> Result<(), CheckpointError> {
     let stored = Stored::open(optimizer::files(folder)?)?;
     let mut problems = Vec::new();
@@ -47,7 +53,7 @@ pub fn slices(folder: &Path, slices: &[Slice]) -> Result<(), CheckpointError> {
 /// Files that are missing or do not fit `config`.
 pub fn masters(folder: &Path, config: &ModelConfig) -> Result<Parameters, CheckpointError> {
     let model = folder.join(MODEL);
-    if hf::config::stored_dtype(&model)? == Some(Dtype::Fp32) {
+    if !has_masters(folder)? {
         return Ok(hf::import::load(&model, config, Kind::Float, Device::Cpu)?);
     }
     let specs = Weights::open(&model, config)?.specs().to_vec();

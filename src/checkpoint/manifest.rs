@@ -1,5 +1,6 @@
 //! What a checkpoint vouches with: size and SHA-256 of every file, in `manifest.json`, written last.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -57,14 +58,16 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Holds every file in `folder` against its size and hash.
+    /// Holds files in `folder` against their hashes: those that fall to one of so many readers, of which each reads about as
+    /// many bytes.
     ///
     /// # Errors
-    /// [`CheckpointError::Damaged`] with the first file that is not what it was when it was written.
-    pub fn verify(&self, folder: &Path) -> Result<(), CheckpointError> {
-        // They cost nothing, and most damage is a file cut short.
-        self.verify_sizes(folder)?;
-        self.files.par_iter().try_for_each(|(name, expected)| {
+    /// [`CheckpointError::Damaged`] with a file that is not what it was when it was written.
+    pub fn verify(&self, folder: &Path, (reader, readers): (usize, usize)) -> Result<(), CheckpointError> {
+        let mut files: Vec<_> = self.files.iter().collect();
+        files.sort_by_key(|(_, entry)| Reverse(entry.bytes));
+        let own: Vec<_> = files.into_iter().skip(reader).step_by(readers.max(1)).collect();
+        own.into_par_iter().try_for_each(|(name, expected)| {
             let file = inside(folder, name)?;
             let found = entry(&file)?;
             if found == *expected {
@@ -79,7 +82,7 @@ impl Manifest {
         })
     }
 
-    /// Holds every file in `folder` against its size.
+    /// Holds every file in `folder` against its size: it costs nothing, and most damage is a file cut short.
     pub(super) fn verify_sizes(&self, folder: &Path) -> Result<(), CheckpointError> {
         for (name, expected) in &self.files {
             let file = inside(folder, name)?;
@@ -124,5 +127,32 @@ fn entry(path: &Path) -> std::io::Result<Entry> {
                 bytes += count as u64;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_file_falls_to_one_of_the_readers_and_each_reads_about_as_much() {
+        let folder = tempfile::tempdir().unwrap();
+        let sizes = [900, 10, 1000, 20, 1010, 910];
+        let names: Vec<_> = (0..sizes.len()).map(|at| format!("part-{at}")).collect();
+        for (name, size) in names.iter().zip(sizes) {
+            fs_err::write(folder.path().join(name), vec![7; size]).unwrap();
+        }
+        let manifest = Manifest::new(entries(folder.path(), names.clone()).unwrap());
+        let finds = |reader| manifest.verify(folder.path(), (reader, 2)).is_err();
+        assert!(!finds(0) && !finds(1));
+        let mut read = [0, 0];
+        for (name, size) in names.iter().zip(sizes) {
+            fs_err::write(folder.path().join(name), vec![8; size]).unwrap();
+            let found = [finds(0), finds(1)];
+            assert!(found[0] != found[1], "{name}: {found:?}");
+            read[usize::from(found[1])] += size;
+            fs_err::write(folder.path().join(name), vec![7; size]).unwrap();
+        }
+        assert!(read[0].abs_diff(read[1]) < 200, "{read:?}");
     }
 }

@@ -9,15 +9,18 @@
 //! | `recipe.yaml` | the recipe with every default filled in |
 //! | `manifest.json` | size and SHA-256 of every other file, written last ([`manifest`]) |
 //!
-//! [`save`] writes one under a hidden name, syncs and renames it; [`find`] lists and chooses; [`load`] reads one back;
-//! [`retention`] removes old ones. [`optimizer`] is how its state lies in files, [`together`] how ranks agree.
+//! [`save`] writes one under a hidden name, syncs and renames it; [`find`] lists and verifies; [`load`] reads one back;
+//! [`retention`] removes old ones, [`back`] sets aside those of a run that is taken up further back. [`optimizer`] is how its
+//! state lies in files, [`together`] how ranks agree, [`shared`] that they see the same folder.
 
+pub mod back;
 pub mod find;
 pub mod load;
 pub mod manifest;
 pub mod optimizer;
 pub mod retention;
 pub mod save;
+pub mod shared;
 pub mod state;
 pub mod together;
 
@@ -60,8 +63,11 @@ pub enum CheckpointError {
     /// A folder without a manifest.
     #[error("{}: no checkpoint: it has no manifest.json; give a `step-N` folder, or the folder of a run that holds some", .0.display())]
     NotOne(PathBuf),
+    /// One that does not verify, and why.
+    #[error("{0}")]
+    Unsound(String),
     /// A rank that does not find what rank 0 has written.
-    #[error("{}: not to be seen here: run.output must be on a file system that all nodes share", .0.display())]
+    #[error("{}: not to be seen here: run.output, and what a run goes on from, must be on a file system that all nodes share", .0.display())]
     NotShared(PathBuf),
     /// Another rank failed, or did not come.
     #[error(transparent)]

@@ -3,26 +3,18 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use std::{process, thread};
 
 use tch::{Kind, Tensor};
 
 use super::manifest::{Entry, Manifest, entries};
 use super::state::State;
 use super::together::Together;
-use super::{CheckpointError, MANIFEST, MODEL, RECIPE, STATE, find, optimizer};
+use super::{CheckpointError, MANIFEST, MODEL, RECIPE, STATE, find, optimizer, shared};
 use crate::hf;
 use crate::hf::layout::Layout;
 use crate::hf::stored::Stored;
 use crate::model::config::ModelConfig;
 use crate::optim::slice::Slice;
-
-/// The file by which ranks know that they all see the same folder; gone when it is whole.
-const MARK: &str = ".shared";
-
-/// How long a rank looks for what rank 0 has written: file systems over a network may show it later than at once.
-const LOOKS: Duration = Duration::from_secs(60);
 
 /// What goes into a checkpoint, as one of its ranks has it.
 #[derive(Debug)]
@@ -59,9 +51,11 @@ pub fn save(output: &Path, contents: &Contents<'_>, together: &Together<'_>) -> 
     let hidden = output.join(format!(".step-{step}.writing"));
     // The first error is the one to tell; a leftover hidden folder is cleared by the next attempt.
     let forget = |_: &CheckpointError| drop(clear(&hidden));
-    let mark = together.first("begin a checkpoint", || begin(&hidden).inspect_err(forget))?;
-    let look = || see(&hidden, &mark, together.timeout());
-    together.all("find the folder of a checkpoint", look, |seen| seen.map(drop).inspect_err(forget))?;
+    shared::folder(&hidden, together, || begin(&hidden)).inspect_err(|error| {
+        if together.rank() == 0 {
+            forget(error)
+        }
+    })?;
     let written = together.all(
         "write a checkpoint",
         || write_share(&hidden, contents, together),
@@ -72,27 +66,10 @@ pub fn save(output: &Path, contents: &Contents<'_>, together: &Together<'_>) -> 
     Ok(folder)
 }
 
-/// Makes the hidden folder, and the mark in it.
-fn begin(hidden: &Path) -> Result<String, CheckpointError> {
+/// Makes the hidden folder.
+fn begin(hidden: &Path) -> Result<(), CheckpointError> {
     clear(hidden)?;
-    fs_err::create_dir_all(hidden.join(MODEL))?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mark = format!("{}-{}", process::id(), now.as_nanos());
-    write(&hidden.join(MARK), mark.as_bytes())?;
-    Ok(mark)
-}
-
-/// Looks for the mark that rank 0 has made.
-fn see(hidden: &Path, mark: &str, timeout: Option<Duration>) -> Result<(), CheckpointError> {
-    // Well within what the others wait.
-    let deadline = Instant::now() + timeout.map_or(LOOKS, |timeout| (timeout / 2).min(LOOKS));
-    while !fs_err::read(hidden.join(MARK)).is_ok_and(|found| found == mark.as_bytes()) {
-        if Instant::now() > deadline {
-            return Err(CheckpointError::NotShared(hidden.to_owned()));
-        }
-        thread::sleep(Duration::from_millis(50));
-    }
-    Ok(())
+    Ok(fs_err::create_dir_all(hidden.join(MODEL))?)
 }
 
 /// Writes what this rank is to write, and describes it.
@@ -127,7 +104,6 @@ fn finish(hidden: &Path, folder: &Path, shares: Vec<BTreeMap<String, Entry>>) ->
     let mut problems = Vec::new();
     stored.check_all(&mut problems);
     stored.refuse(problems)?;
-    fs_err::remove_file(hidden.join(MARK))?;
     fs_err::File::open(hidden.join(MODEL))?.sync_all()?;
     write(&hidden.join(MANIFEST), &json(&manifest)?)?;
     publish(hidden, folder)

@@ -188,6 +188,12 @@ impl AdamW {
     /// holds. `specs` are the parameters it is over.
     #[must_use]
     pub fn slices(&self, specs: &[ParameterSpec]) -> Vec<Slice> {
+        self.slices_with(specs, self.states.iter().any(|state| state.weight.is_some()))
+    }
+
+    /// The same with all masters or none, whatever computes here.
+    #[must_use]
+    pub fn slices_with(&self, specs: &[ParameterSpec], masters: bool) -> Vec<Slice> {
         let mut slices = vec![Slice::whole("step".to_owned(), self.step.shallow_clone())];
         for state in &self.states {
             let ParameterSpec { name, shape, .. } = &specs[state.parameter];
@@ -197,7 +203,7 @@ impl AdamW {
             };
             add("exp_avg", &state.exp_avg);
             add("exp_avg_sq", &state.exp_avg_sq);
-            if state.weight.is_some() {
+            if masters {
                 add("master", &state.master);
             }
         }

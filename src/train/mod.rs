@@ -35,7 +35,7 @@ use self::start::Resume;
 use self::step::Engine;
 use self::stop::Stop;
 use self::team::Team;
-use crate::checkpoint::{State, find, retention};
+use crate::checkpoint::{State, retention, shared};
 use crate::corpus::loader::{Position, UNIT};
 use crate::distributed::agree::Word;
 use crate::ffi;
@@ -44,7 +44,6 @@ use crate::metrics::reporter::{Reporter, Settings};
 use crate::metrics::table;
 use crate::metrics::{Validation, curves, jsonl};
 use crate::plan::{Compute, Plan, memory};
-use crate::progress;
 
 /// What a user asks for besides the plan.
 #[derive(Clone, Debug)]
@@ -88,14 +87,13 @@ fn carry_out(plan: &mut Plan, options: &Options, stop: &Stop, team: &Team<'_>) -
     }
     let data = Data::open(plan)?;
     let mut lock = None;
-    let (checkpoint, passed_over) = find::together(team.together(), || {
+    shared::folder(&plan.output, team.together(), || {
         save::check_room(plan)?;
         fs_err::create_dir_all(&plan.output)?;
         lock = Some(save::lock(&plan.output)?);
-        retention::clear_leftovers(&plan.output)?;
-        let _looking = progress::spinner("verifying checkpoints");
-        start::choose(&options.resume, &plan.output)
+        anyhow::Ok(retention::clear_leftovers(&plan.output)?)
     })?;
+    let (checkpoint, notes) = start::choose(&options.resume, &plan.output, team.together())?;
     let state = checkpoint.as_deref().map(|folder| start::state(plan, folder)).transpose()?;
     let position = match &state {
         Some(state) => data.position(plan, state, options.accept_changed_data)?,
@@ -112,7 +110,7 @@ fn carry_out(plan: &mut Plan, options: &Options, stop: &Stop, team: &Team<'_>) -
         })?,
         _ => Reporter::silent(),
     };
-    passed_over.iter().for_each(|line| reporter.note(line));
+    notes.iter().for_each(|line| reporter.note(line));
     if let Some(folder) = &checkpoint {
         reporter.note(&format!("going on from {}", folder.display()));
     }
@@ -129,6 +127,11 @@ fn carry_out(plan: &mut Plan, options: &Options, stop: &Stop, team: &Team<'_>) -
     team.look_after(engine.sharding.health())?;
     fitting::rehearse(plan, &mut engine, team, &mut reporter)?;
     let plan = &*plan;
+    if let Some(folder) = &checkpoint {
+        let settle = || start::settle(&options.resume, &plan.output, folder, position.step);
+        let told = team.together().first("set checkpoints aside", settle)?;
+        told.iter().for_each(|line| reporter.note(line));
+    }
     let saver = Saver::new(plan, checkpoint.clone(), position.step);
     let mut run = Run { plan, team, data, engine, reporter, saver, position, tokens: 0, skipped: 0 };
     let outcome = refusal::attempt(|| run.finish(state, options, stop)).map_err(|error| refusal::advised(error, plan));

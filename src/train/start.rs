@@ -7,7 +7,8 @@ use anyhow::{Context as _, bail};
 use tch::{Device, Kind, Tensor};
 
 use super::step::Engine;
-use crate::checkpoint::{self, MODEL, State, find};
+use crate::checkpoint::back::{self, WENT_BACK};
+use crate::checkpoint::{self, CheckpointError, MODEL, State, Together, find};
 use crate::distributed::World;
 use crate::distributed::mesh::Mesh;
 use crate::distributed::sharding::Sharding;
@@ -22,6 +23,7 @@ use crate::model::decoder::Decoder;
 use crate::model::parameters::Parameters;
 use crate::optim::adamw::{AdamW, Settings};
 use crate::plan::{Arithmetic, Compute, DistributedPlan, Plan, Weights, memory};
+use crate::progress;
 use crate::recipe::sections::{Moments, Reduction};
 
 /// Where a run goes on from.
@@ -31,7 +33,7 @@ pub enum Resume {
     Auto,
     /// None: it begins, and its folder must hold no checkpoint.
     Never,
-    /// This checkpoint, or the newest of this run.
+    /// This checkpoint, or the newest of this run; given again, the newest that the run has saved since.
     From(PathBuf),
 }
 
@@ -47,36 +49,80 @@ impl FromStr for Resume {
     }
 }
 
-/// The checkpoint that `resume` stands for, and a line for each that was passed over.
+/// The checkpoint that `resume` stands for, and what is to be told of the choice. All ranks give the same.
 ///
 /// # Errors
 /// A checkpoint that was named and is not one, checkpoints that a run told to begin anew would bury.
-pub fn choose(resume: &Resume, output: &Path) -> anyhow::Result<(Option<PathBuf>, Vec<String>)> {
-    match resume {
-        Resume::From(path) => Ok((Some(find::named(path)?), Vec::new())),
+pub fn choose(
+    resume: &Resume,
+    output: &Path,
+    together: &Together<'_>,
+) -> anyhow::Result<(Option<PathBuf>, Vec<String>)> {
+    let (candidates, mut notes) = together.first("choose a checkpoint", || candidates(resume, output))?;
+    let _looking = (together.rank() == 0).then(|| progress::spinner("verifying checkpoints"));
+    let (found, skipped) = find::verified(candidates, together)?;
+    let lines = skipped.iter().map(|one| format!("passed over {}: {}", one.folder.display(), one.reason));
+    let lines: Vec<_> = lines.collect();
+    if found.is_none() && !lines.is_empty() {
+        bail!(
+            "no checkpoint to go on from can be believed, and beginning anew would bury them:\n  {}\nname another by \
+             --resume, remove them, or name another run.output",
+            lines.join("\n  ")
+        );
+    }
+    notes.extend(lines);
+    Ok((found, notes))
+}
+
+/// The checkpoints that `resume` may stand for, the best first, and what is to be told of them.
+fn candidates(resume: &Resume, output: &Path) -> anyhow::Result<(Vec<PathBuf>, Vec<String>)> {
+    let path = match resume {
+        Resume::From(path) => path,
+        Resume::Auto => return Ok((find::candidates(output)?, Vec::new())),
         Resume::Never => match find::all(output)?.last() {
-            None => Ok((None, Vec::new())),
+            None => return Ok((Vec::new(), Vec::new())),
             Some((_, folder)) => bail!(
                 "{}: a run has left checkpoints here, and --resume never begins another: remove them, name another \
                  run.output, or go on with --resume auto",
                 folder.display()
             ),
         },
-        Resume::Auto => {
-            let (found, skipped) = find::newest(output)?;
-            let lines = skipped.iter().map(|one| format!("passed over {}: {}", one.folder.display(), one.reason));
-            let lines: Vec<_> = lines.collect();
-            if found.is_none() && !lines.is_empty() {
-                bail!(
-                    "no checkpoint in {} can be believed, and beginning anew would bury them:\n  {}\nremove them, or name \
-                     another run.output",
-                    output.display(),
-                    lines.join("\n  ")
-                );
-            }
-            Ok((found, lines))
-        }
+    };
+    // What a run has saved since it went back there is newer than that.
+    let since: Vec<_> = match back::went_back(output, path)? {
+        Some(step) => find::all(output)?.into_iter().filter(|(own, _)| *own > step).collect(),
+        None => Vec::new(),
+    };
+    let mut candidates: Vec<_> = since.into_iter().rev().map(|(_, folder)| folder).collect();
+    let mut notes = Vec::new();
+    if !candidates.is_empty() {
+        notes.push(format!(
+            "the run went back to {} before, and goes on as by --resume auto: to go back there once more remove {}",
+            path.display(),
+            output.join(WENT_BACK).display()
+        ));
     }
+    candidates.extend(find::candidates(path)?);
+    if candidates.is_empty() {
+        return Err(CheckpointError::NotOne(path.clone()).into());
+    }
+    Ok((candidates, notes))
+}
+
+/// Has a run go on from `checkpoint`, after `step` steps, for good: what it has saved beyond that is set aside. Returns what is
+/// to be told of it.
+///
+/// # Errors
+/// A disk that refuses.
+pub fn settle(resume: &Resume, output: &Path, checkpoint: &Path, step: u64) -> anyhow::Result<Option<String>> {
+    let left = back::set_aside(output, checkpoint, step)?;
+    // Not before: else a run killed in between would go on from what it was to leave.
+    if let Resume::From(path) = resume {
+        back::record(output, path, step)?;
+    }
+    let left: Vec<_> = left.iter().map(|folder| folder.display().to_string()).collect();
+    let told = || format!("set aside, as the run goes on from step {step}, and may be removed: {}", left.join(", "));
+    Ok((!left.is_empty()).then(told))
 }
 
 /// The device that a plan computes on.
@@ -143,9 +189,8 @@ pub fn engine(plan: &Plan, checkpoint: Option<&Path>, world: Option<&World>) -> 
     }
     optimizer.round_masters()?;
     if let Some(folder) = moments {
-        checkpoint::load::optimizer(folder, &parameters, &mut optimizer).with_context(|| {
-            format!("{}: the optimizer's state does not fit this model in this precision", folder.display())
-        })?;
+        checkpoint::load::optimizer(folder, &parameters, &mut optimizer)
+            .with_context(|| format!("{}: the optimizer's state does not fit this model", folder.display()))?;
     }
     sharding.updated()?;
     let batched = attention::is_batched_faster(config, device, plan.data.sequence_length as i64)?;

@@ -192,6 +192,24 @@ fn what_is_wrong_for_all_ranks_is_told_once() {
 }
 
 #[test]
+fn an_output_that_ranks_do_not_share_is_noticed_at_the_start() {
+    let (folder, elsewhere) = (folder(), self::folder());
+    let (port, line) = (free_port(), line(&["distributed.timeout=8s"], &[]));
+    let mut job = Job::new("train", 2);
+    for (rank, folder) in [&folder, &elsewhere].into_iter().enumerate() {
+        job.start(within(folder, &line), &by_hand(rank, 2, port));
+    }
+    let report = reported(&job.end().0);
+    assert!(
+        report.contains("rank 1 of 2 (") && report.contains("): out: not to be seen here: run.output, "),
+        "{report}"
+    );
+    let left: Vec<_> =
+        fs_err::read_dir(folder.path().join("out")).unwrap().map(|one| one.unwrap().file_name()).collect();
+    assert_eq!(left, [".lock"], "something was begun");
+}
+
+#[test]
 fn where_the_link_between_two_nodes_is_cut_the_same_command_goes_on() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/distributed/two-nodes.sh");
     let inside = ["--user", "--map-root-user", "--net", "--pid", "--fork", "ip", "link"];

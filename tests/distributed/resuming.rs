@@ -11,7 +11,7 @@ use hephaestus::hf::{self, names};
 use hephaestus::optim::slice::Slice;
 use tch::{Device, Kind, Tensor};
 
-use super::training::{OF_LOSSES, Told, alone, folder, train};
+use super::training::{OF_LOSSES, Told, alone, end, folder, train};
 use super::*;
 
 const MODES: [&str; 3] = ["ddp", "zero1", "fsdp"];
@@ -127,6 +127,48 @@ fn masters_and_narrow_moments_go_through_all_modes_and_numbers_of_ranks_without_
         last = written_again(&folder, ranks, &last, &format!("again-{at}"), &narrow);
         assert_same(&first, &last, &format!("{ranks:?}"));
     }
+}
+
+#[test]
+fn a_run_that_goes_on_in_another_precision_keeps_every_bit_of_its_masters() {
+    let folder = folder();
+    let [bf16, fp32] = ["device.precision=bf16", "device.precision=fp32"];
+    train(&folder, 2, &[bf16], &["--stop-at", "3"]);
+    let first = folder.path().join("out/step-3");
+    let mut masters = elements(&first);
+    let weights: Vec<_> = masters.keys().filter_map(|name| name.strip_suffix(".master")).map(str::to_owned).collect();
+    for name in &weights {
+        let master = masters.remove(&format!("{name}.master")).unwrap();
+        let rounded = masters.insert(name.clone(), master.clone()).unwrap();
+        assert!(rounded != master || name.contains("norm"), "{name} is not rounded");
+    }
+    for (at, ranks) in [("ddp", 1), ("zero1", 3), ("fsdp", 2)].into_iter().enumerate() {
+        let wide = written_again(&folder, ranks, &first, &format!("wide-{at}"), &[fp32]);
+        assert!(elements(&wide) == masters, "{ranks:?} in fp32");
+        let back = written_again(&folder, ranks, &wide, &format!("back-{at}"), &[bf16]);
+        assert_same(&first, &back, &format!("{ranks:?} in bf16 again"));
+    }
+    // And by --resume, from each other.
+    for (set, step) in [(fp32, "4"), (bf16, "5")] {
+        train(&folder, 2, &[set], &["--stop-at", step]);
+    }
+}
+
+#[test]
+fn ranks_go_back_once_and_then_on() {
+    let folder = folder();
+    let often = ["checkpoint.every=2"];
+    train(&folder, 2, &often, &["--stop-at", "6"]);
+    let back = |world: usize, step: &str, from: &str| {
+        let ended = end(&folder, world, &often, &["--resume", "out/step-2", "--stop-at", step]);
+        all_succeed(&ended);
+        assert!(ended[0].text.contains(&format!("going on from out/step-{from}")), "{}", ended[0].text);
+    };
+    back(2, "4", "2");
+    back(3, "5", "4");
+    let all = find::all(&folder.path().join("out")).unwrap();
+    assert_eq!(all.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [2, 4, 5]);
+    assert!(["step-4.left", "step-6.left"].iter().all(|name| folder.path().join("out").join(name).is_dir()));
 }
 
 /// The whole table; `benches/resume-matrix.sh` shows it.
