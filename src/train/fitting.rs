@@ -79,8 +79,11 @@ pub(super) fn rehearse(
         let error = match tried {
             Err(error) => error,
             Ok(()) if anywhere => OutOfMemory::elsewhere().into(),
-            // What was tried leaves nothing: NCCL has yet to take its buffers, and cannot take what libtorch keeps.
-            Ok(()) => return Ok(ffi::empty_cache()),
+            Ok(()) => {
+                // NCCL has yet to take its buffers, and cannot take what libtorch keeps.
+                ffi::empty_cache();
+                return Ok(());
+            }
         };
         engine.forget()?;
         ffi::empty_cache();
