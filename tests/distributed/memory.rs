@@ -23,7 +23,7 @@ use super::rank::{Outcome, folder};
 use super::*;
 use crate::memory::{batch, config};
 
-const LENGTH: usize = 256;
+const LENGTH: usize = 64;
 
 /// A step whose memory is measured.
 struct Case {
