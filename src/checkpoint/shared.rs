@@ -2,11 +2,12 @@
 
 use std::fmt::Display;
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use std::{process, thread};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::CheckpointError;
 use super::together::{Together, TogetherError};
+use crate::distributed::join::{host, word};
 
 /// The file by which ranks know that they see the same folder; gone when all have seen it.
 const MARK: &str = ".shared";
@@ -44,8 +45,7 @@ where
 
 /// Leaves a mark that no other start has left.
 fn leave(file: &Path) -> Result<String, CheckpointError> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mark = format!("{}-{}", process::id(), now.as_nanos());
+    let mark = word(&host());
     fs_err::write(file, &mark)?;
     Ok(mark)
 }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tch::TchError;
 
 use crate::distributed::World;
+use crate::distributed::join::host;
 
 /// What the others wait beyond the time that rank 0 has for its part and for waiting.
 const GRACE: Duration = Duration::from_secs(5);
@@ -277,8 +278,7 @@ impl Call<'_> {
     }
 
     fn failed(&self, error: &impl Display) -> TogetherError {
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        TogetherError::Failed { rank: self.rank(), world: self.count(), host, reason: format!("{error:#}") }
+        TogetherError::Failed { rank: self.rank(), world: self.count(), host: host(), reason: format!("{error:#}") }
     }
 
     fn missing(&self, ranks: Vec<usize>, waited: Duration) -> TogetherError {

@@ -51,11 +51,3 @@ impl Place {
         self.since.elapsed()
     }
 }
-
-/// This host's name.
-pub(super) fn host() -> String {
-    let kernels = fs_err::read_to_string("/proc/sys/kernel/hostname").ok();
-    let name = kernels.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
-    let name = name.trim();
-    if name.is_empty() { "unnamed host".to_owned() } else { name.to_owned() }
-}

@@ -209,6 +209,11 @@ pub(crate) fn word(speaker: &dyn Display) -> String {
     format!("{speaker}-{}-{}", process::id(), now.as_nanos())
 }
 
+/// This host's name.
+pub(crate) fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 fn greeting(rank: usize) -> String {
     format!("hephaestus/greeting/{rank}")
 }

@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 use tch::TchError;
 
 use super::World;
-use super::beat::{Beat, Place, host};
-use super::join::first_line;
+use super::beat::{Beat, Place};
+use super::join::{first_line, host};
 use super::rendezvous::Launch;
 use super::report::{self, Seen};
 use crate::ffi::{CollectiveError, Store};

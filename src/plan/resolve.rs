@@ -8,7 +8,7 @@ use super::{
     Arithmetic, BatchPlan, CheckpointPlan, Compute, DevicePlan, LoggingPlan, Machine, Notes, Plan, Room,
     ValidationPlan, data, fit, model, ranks, stages,
 };
-use crate::distributed::join::word;
+use crate::distributed::join::{host, word};
 use crate::figures::size;
 use crate::recipe::problem::Problems;
 use crate::recipe::quantity::Rows;
@@ -170,8 +170,7 @@ fn output(recipe: &Recipe, findings: &mut Findings) -> PathBuf {
     let here = Path::new(".");
     let above = output.ancestors().find(|above| above.exists()).filter(|above| *above != Path::new("")).unwrap_or(here);
     // Only writing tells: permissions, read-only mounts and quotas all have a say.
-    let host = rustix::system::uname();
-    let probe = above.join(format!(".hephaestus-{}.tmp", word(&host.nodename().to_string_lossy())));
+    let probe = above.join(format!(".hephaestus-{}.tmp", word(&host())));
     let tried = fs_err::OpenOptions::new().write(true).create_new(true).open(&probe);
     if let Err(error) = tried.and_then(|_| fs_err::remove_file(&probe)) {
         let reason = if above.is_dir() { error.kind().to_string() } else { "it is a file".to_owned() };

@@ -140,9 +140,9 @@ impl<'a> Team<'a> {
         groups.into_iter().try_for_each(Group::close).context("ending a group of ranks")
     }
 
-    /// Leaves together: no rank watches any more. Returns the groups that are to be closed with the world.
-    ///
-    /// # Errors
+    /// Leaves together: no rank watches any more. Returns the groups that are to be closed with the world. Ranks that do not
+    /// come end the job.
+    #[must_use]
     pub fn leave(mut self) -> Vec<Group> {
         if let (Some(world), Some(watch)) = (self.world, &mut self.watch)
             && let Err(error) = watch.leave(world)
