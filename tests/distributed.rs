@@ -104,11 +104,13 @@ impl Job {
     }
 }
 
-/// This test binary as one rank.
+/// This test binary as one rank. The test runner's main thread would take signals, which a program blocks before it starts
+/// any other thread.
 fn this() -> Vec<String> {
     let program = env::current_exe().unwrap().display().to_string();
+    let blocked = ["env", "--block-signal=HUP,INT,TERM", &program].map(str::to_owned);
     let arguments = ["distributed::rank::a_rank", "--exact", "--ignored", "--nocapture", "--test-threads=1"];
-    std::iter::once(program).chain(arguments.map(str::to_owned)).collect()
+    blocked.into_iter().chain(arguments.map(str::to_owned)).collect()
 }
 
 fn command(line: &[String]) -> Command {

@@ -12,6 +12,7 @@ mod native;
 mod parity;
 mod plan;
 mod recipe;
+mod signals;
 mod train;
 
 use std::path::{Path, PathBuf};

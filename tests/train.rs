@@ -47,7 +47,7 @@ logging: { every: 1 }
 device: { kind: cpu, precision: fp32, threads: 1 }
 ";
 
-fn program(name: &str) -> PathBuf {
+pub(crate) fn program(name: &str) -> PathBuf {
     match name {
         "export" => crate::program(env!("CARGO_BIN_EXE_hephaestus-export")),
         _ => crate::program(env!("CARGO_BIN_EXE_hephaestus-train")),

@@ -120,12 +120,12 @@ fn train(cli: &Cli) -> anyhow::Result<ExitCode> {
         write!(out, "{shown}")?;
         return Ok(ExitCode::SUCCESS);
     }
+    // Before anything that starts a thread.
+    let stop = Stop::on_signals()?;
     let recipe = recipe::load(path, &cli.set);
     let Some(launch) = launch else {
-        let stop = Stop::on_signals()?;
         return told(&run(cli, recipe?, &stop, &Team::alone())?, &stop);
     };
-    let stop = Stop::on_signals_of_ranks()?;
     // What is wrong with a recipe all ranks see: they meet first, so that one of them says it.
     let distributed = recipe.as_ref().map(|loaded| loaded.recipe.distributed.clone()).unwrap_or_default();
     let world = World::join(launch, Device::Cpu, distributed.timeout.0)?;

@@ -74,7 +74,7 @@ fn signal(signal: &str, process: u32) {
 pub(super) fn act(fault: &str, launch: Launch) -> Outcome {
     // The test runner has left its line open.
     let _ = writeln!(std::io::stderr());
-    let stop = Stop::on_signals_of_ranks()?;
+    let stop = Stop::on_signals()?;
     let fault = Fault::read(fault, &launch);
     // How long a rank that hangs is waited for, too.
     let (timeout, silence) = if fault.what == "silent" { (60, 4) } else { (12, 60) };
