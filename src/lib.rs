@@ -24,6 +24,7 @@ pub mod hf;
 pub mod metrics;
 pub mod model;
 pub mod optim;
+mod own;
 pub mod plan;
 pub mod recipe;
 pub mod train;

@@ -12,7 +12,9 @@ mod native;
 mod parity;
 mod plan;
 mod recipe;
+mod resume;
 mod signals;
+mod survival;
 mod train;
 
 use std::path::{Path, PathBuf};

@@ -13,7 +13,7 @@ use hephaestus::plan::gpus::Card;
 use hephaestus::plan::{self, Assumed, Compute, Machine, Plan, Ranks};
 use hephaestus::recipe::Loaded;
 use hephaestus::train::profile::Steps;
-use hephaestus::train::start::Resume;
+use hephaestus::train::start::{self, Resume};
 use hephaestus::train::stop::{INTERRUPTED, Stop};
 use hephaestus::train::team::Team;
 use hephaestus::train::{Options, Outcome};
@@ -58,9 +58,10 @@ struct Cli {
     /// Stop after this step with a checkpoint, as Ctrl-C would.
     #[arg(long, value_name = "STEP")]
     stop_at: Option<u64>,
-    /// Go on with corpora that have changed since the run began.
-    #[arg(long)]
-    accept_changed_data: bool,
+    /// Resume although this key of the recipe has changed in a way that is refused, such as run.seed; data.sources stands for
+    /// all corpora. May be repeated.
+    #[arg(long, value_name = "KEY")]
+    accept: Vec<String>,
     /// Record these steps: a trace and a table of operations, in the run's folder.
     #[arg(long, value_name = "steps=A..B")]
     profile: Option<Steps>,
@@ -113,6 +114,7 @@ fn train(cli: &Cli) -> anyhow::Result<ExitCode> {
     let launch = Launch::from_environment()?;
     if cli.dry_run {
         let plan = plan::resolve(&recipe::load(path, &cli.set)?, &machine(launch.as_ref(), cli))?;
+        let plan = start::looked_ahead(plan, &cli.resume, &cli.accept)?;
         let shown = match assumed(&plan, cli) {
             Some(assumed) => plan::show_expecting(&plan, &assumed),
             None => plan::show(&plan),
@@ -144,7 +146,7 @@ fn run(cli: &Cli, recipe: Loaded, stop: &Stop, team: &Team<'_>) -> anyhow::Resul
     let options = Options {
         resume: cli.resume.clone(),
         stop_at: cli.stop_at,
-        accept_changed_data: cli.accept_changed_data,
+        accept: cli.accept.clone(),
         profile: cli.profile.clone(),
     };
     let _ranges = cli.nvtx.then(ffi::Ranges::begin).transpose()?;

@@ -1,10 +1,13 @@
 //! Which checkpoints there are, and which of them to go on from.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use super::manifest::Manifest;
 use super::together::Together;
-use super::{CheckpointError, MANIFEST, shared};
+use super::{CheckpointError, MANIFEST, State, shared};
 
 /// Prefix of a checkpoint's folder; its step follows.
 const PREFIX: &str = "step-";
@@ -24,6 +27,18 @@ pub fn folder(output: &Path, step: u64) -> PathBuf {
     output.join(format!("{PREFIX}{step}"))
 }
 
+/// The step that the folder of a checkpoint is named for.
+#[must_use]
+pub fn step_of(folder: &Path) -> Option<u64> {
+    folder.file_name()?.to_str()?.strip_prefix(PREFIX)?.parse().ok()
+}
+
+/// Whether the checkpoint in `folder` has all its files, of the sizes that its manifest gives; their contents are not looked at.
+#[must_use]
+pub fn is_complete(folder: &Path) -> bool {
+    Manifest::read(folder).and_then(|manifest| manifest.verify_sizes(folder)).is_ok()
+}
+
 /// The checkpoints in a run's folder with their steps, oldest first; none where the folder is missing.
 ///
 /// # Errors
@@ -34,11 +49,9 @@ pub fn all(output: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
     }
     let mut found = Vec::new();
     for entry in fs_err::read_dir(output)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let step = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|step| step.parse().ok());
-        if let Some(step) = step {
-            found.push((step, entry.path()));
+        let path = entry?.path();
+        if let Some(step) = step_of(&path) {
+            found.push((step, path));
         }
     }
     found.sort_unstable();
@@ -80,19 +93,49 @@ pub fn verified(
 
 /// What is wrong with a checkpoint, as the first rank that finds something has it.
 fn flaw(folder: &Path, together: &Together<'_>) -> Result<Option<String>, CheckpointError> {
-    let told = |verified: Result<(), CheckpointError>| verified.err().map(|error| error.to_string());
-    let sizes = || Manifest::read(folder).and_then(|manifest| manifest.verify_sizes(folder));
-    let found = together.first::<_, CheckpointError>("look at a checkpoint", || Ok(told(sizes())))?;
+    let sizes = || Manifest::read(folder)?.verify_sizes(folder);
+    let found = together.first("look at a checkpoint", || patiently(folder, sizes))?;
     if found.is_some() {
         return Ok(found);
     }
     let reader = (together.rank(), together.count());
     let share = || {
         shared::see(folder, together, || folder.join(MANIFEST).is_file())?;
-        Ok(told(Manifest::read(folder).and_then(|manifest| manifest.verify(folder, reader))))
+        patiently(folder, || Manifest::read(folder)?.verify(folder, reader))
     };
-    let first = |found: Result<Vec<Option<String>>, CheckpointError>| Ok(found?.into_iter().flatten().next());
+    let first = |found: Result<Vec<Option<String>>, CheckpointError>| match found?.into_iter().flatten().next() {
+        None => patiently(folder, || State::read(folder).map(drop)),
+        flaw => Ok(flaw),
+    };
     together.all("verify a checkpoint", share, first)
+}
+
+/// How long a file that could not be read is left alone before it is read again, each time.
+const PAUSES: [Duration; 4] =
+    [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(800), Duration::from_millis(2000)];
+
+/// What `verify` finds wrong with the checkpoint in `folder`. A file that the system would not read is read again, and is no flaw.
+///
+/// # Errors
+/// [`CheckpointError::Unreadable`] where it would not several times in a row.
+fn patiently(
+    folder: &Path,
+    verify: impl Fn() -> Result<(), CheckpointError>,
+) -> Result<Option<String>, CheckpointError> {
+    let mut pauses = PAUSES.iter();
+    loop {
+        match (verify(), pauses.next()) {
+            (Ok(()), _) => return Ok(None),
+            (Err(CheckpointError::Io(error)), _) if error.kind() == ErrorKind::NotFound => {
+                return Ok(Some(error.to_string()));
+            }
+            (Err(CheckpointError::Io(_)), Some(pause)) => thread::sleep(*pause),
+            (Err(CheckpointError::Io(error)), None) => {
+                return Err(CheckpointError::Unreadable { folder: folder.to_owned(), reason: error.to_string() });
+            }
+            (Err(error), _) => return Ok(Some(error.to_string())),
+        }
+    }
 }
 
 /// The checkpoint that a user names: its own folder, or that of a run, which stands for its newest that verifies.

@@ -9,8 +9,9 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{CheckpointError, MANIFEST};
+use super::{CheckpointError, MANIFEST, MODEL, RECIPE, STATE, optimizer};
 use crate::corpus::manifest::hex;
+use crate::hf::folder::{INDEX, SINGLE};
 
 /// The files of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +56,29 @@ impl Manifest {
         if manifest.version != Self::VERSION {
             return Err(damaged(format!("version {}, this program reads version {}", manifest.version, Self::VERSION)));
         }
+        let missing = manifest.missing();
+        if !missing.is_empty() {
+            return Err(damaged(format!("does not list {}, which a checkpoint needs", missing.join(", "))));
+        }
         Ok(manifest)
+    }
+
+    /// What a checkpoint cannot be without, and is not listed.
+    fn missing(&self) -> Vec<String> {
+        let has = |name: &str| self.files.contains_key(name);
+        let in_model = |name: &str| format!("{MODEL}/{name}");
+        let weights = [SINGLE, INDEX].map(in_model);
+        let mut missing: Vec<_> = [STATE.to_owned(), RECIPE.to_owned(), in_model("config.json")]
+            .into_iter()
+            .filter(|name| !has(name))
+            .collect();
+        if !weights.iter().any(|name| has(name)) {
+            missing.extend(weights.into_iter().take(1));
+        }
+        if let Err(error) = optimizer::files(Path::new(""), self.files.keys()) {
+            missing.push(error.to_string().trim_start_matches(": ").to_owned());
+        }
+        missing
     }
 
     /// Holds files in `folder` against their hashes: those that fall to one of so many readers, of which each reads about as

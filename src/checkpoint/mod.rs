@@ -66,6 +66,22 @@ pub enum CheckpointError {
     /// One that does not verify, and why.
     #[error("{0}")]
     Unsound(String),
+    /// A file of it could not be read just now: that says nothing of what is in it.
+    #[error("{} could not be read, several times in a row: {reason}; it may be sound, so it is not passed over: try again, or name another checkpoint by --resume", .folder.display())]
+    Unreadable {
+        /// Its folder.
+        folder: PathBuf,
+        /// The system's words, with the path.
+        reason: String,
+    },
+    /// Weights that nothing can be trained from.
+    #[error("{first}{} NaN or infinity: the checkpoints before it stay; lower schedule.peak, or look for damaged data", if *others > 0 { format!(" and {others} other tensors hold") } else { " holds".to_owned() })]
+    NotFinite {
+        /// The first tensor with such a value.
+        first: String,
+        /// How many others have some.
+        others: usize,
+    },
     /// A rank that does not find what rank 0 has written.
     #[error("{}: not to be seen here: run.output, and what a run goes on from, must be on a file system that all nodes share", .0.display())]
     NotShared(PathBuf),

@@ -18,18 +18,16 @@ pub fn file_name(writer: usize, writers: usize) -> String {
     }
 }
 
-/// The files of the optimizer in the checkpoint `folder`, in order.
+/// The files of the optimizer in the checkpoint `folder`, in order, of those in it that are `listed`: others do not count.
 ///
 /// # Errors
 /// [`CheckpointError::Damaged`] where there are none, some of them are missing, or some are of another set.
-pub fn files(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
+pub fn files<'a>(folder: &Path, listed: impl Iterator<Item = &'a String>) -> Result<Vec<PathBuf>, CheckpointError> {
     let damaged = |reason: String| Err(CheckpointError::Damaged { file: folder.to_owned(), reason });
     // Their numbers, from 0, by how many there are to be.
     let mut sets: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for entry in fs_err::read_dir(folder)? {
-        if let Some((writer, writers)) = entry?.file_name().to_str().and_then(numbers) {
-            sets.entry(writers).or_default().push(writer);
-        }
+    for (writer, writers) in listed.filter_map(|name| numbers(name)) {
+        sets.entry(writers).or_default().push(writer);
     }
     let (&writers, found) = match (sets.first_key_value(), sets.len()) {
         (None, _) => return damaged(format!("no {OPTIMIZER} here")),
@@ -101,6 +99,12 @@ mod tests {
         [("a.exp_avg", &[5, 7]), ("a.master", &[2, 3, 4]), ("b.exp_avg", &[13]), ("b.master", &[1])];
     const TOTAL: i64 = 35 + 24 + 13 + 1;
 
+    /// The files of a folder without a manifest.
+    fn all(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
+        let names = fs_err::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        files(folder, names.collect::<Vec<_>>().iter())
+    }
+
     fn step() -> Slice {
         Slice::whole("step".to_owned(), Tensor::from(12_f32))
     }
@@ -171,11 +175,11 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let state = state();
             write(folder.path(), &ranks(&state, &written), copies);
-            prop_assert_eq!(files(folder.path()).unwrap().len(), (written.len() + 1) * copies);
+            prop_assert_eq!(all(folder.path()).unwrap().len(), (written.len() + 1) * copies);
             for expected in ranks(&state, &read) {
                 for kind in [Kind::Float, Kind::BFloat16] {
                     let found = emptied(&expected, kind);
-                    load::slices(folder.path(), &found).unwrap();
+                    load::slices(all(folder.path()).unwrap(), &found).unwrap();
                     for (expected, found) in expected.iter().zip(&found) {
                         prop_assert_eq!(&expected.tensor, &found.tensor.to_kind(Kind::Float), "{}", expected.name);
                     }
@@ -198,7 +202,7 @@ mod tests {
     /// What a reader of all is told, `FOLDER` being where the files lie; it must be left as it was.
     fn refused(folder: &Path) -> String {
         let found = emptied(&state(), Kind::Float);
-        let error = load::slices(folder, &found).unwrap_err().to_string();
+        let error = all(folder).and_then(|files| load::slices(files, &found)).unwrap_err().to_string();
         assert!(found.iter().all(|slice| slice.tensor == slice.tensor.full_like(-1.0)), "filled all the same");
         error.replace(&folder.display().to_string(), "FOLDER")
     }

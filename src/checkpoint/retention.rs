@@ -1,51 +1,75 @@
 //! Which checkpoints stay: the newest few, and each whose step is a multiple of a number; and what a run that was killed
 //! while it wrote or removed one left behind.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
-use super::{CheckpointError, find};
+use super::{CheckpointError, State, find};
 
-/// Removes what neither `keep_last` nor `keep_every` keeps. A folder loses its name first, so that one half removed is
-/// never taken for a checkpoint.
+/// Removes what neither `keep_last` nor `keep_every` keeps, nor was saved before skipped updates ([`before_skipped`]). A folder
+/// loses its name first, so that one half removed is never taken for a checkpoint. What cannot be removed stays, and is tried
+/// again the next time: a line is returned for each.
 ///
 /// # Errors
-/// A folder that cannot be removed.
-pub fn prune(output: &Path, keep_last: usize, keep_every: Option<u64>) -> Result<(), CheckpointError> {
+/// A folder that cannot be read.
+pub fn prune(output: &Path, keep_last: usize, keep_every: Option<u64>) -> Result<Vec<String>, CheckpointError> {
+    let mut told = clear(output, &["removing"])?;
     let all = find::all(output)?;
     let older = all.len().saturating_sub(keep_last.max(1));
+    let kept = before_skipped(&all);
     for (step, folder) in &all[..older] {
-        if keep_every.is_some_and(|every| every > 0 && step.is_multiple_of(every)) {
+        if keep_every.is_some_and(|every| every > 0 && step.is_multiple_of(every)) || kept.contains(step) {
             continue;
         }
         let hidden = output.join(format!(".step-{step}.removing"));
-        if hidden.exists() {
-            fs_err::remove_dir_all(&hidden)?;
-        }
-        fs_err::rename(folder, &hidden)?;
-        fs_err::remove_dir_all(&hidden)?;
+        let removed = fs_err::rename(folder, &hidden).and_then(|()| fs_err::remove_dir_all(&hidden));
+        told.extend(removed.err().map(|error| not_removed(&error)));
     }
-    Ok(())
+    Ok(told)
+}
+
+/// The steps of two checkpoints that stay whatever else does: the newest saved before the first update that was skipped for a
+/// loss or gradient that was not finite, and the newest before the last ones. Later ones may hold weights that have blown up.
+fn before_skipped(all: &[(u64, PathBuf)]) -> BTreeSet<u64> {
+    let skipped = |(step, folder): &(u64, PathBuf)| State::read(folder).ok().map(|state| (*step, state.skipped));
+    let known: Vec<_> = all.iter().filter_map(skipped).collect();
+    let before: Vec<_> = known.windows(2).filter(|pair| pair[0].1 < pair[1].1).map(|pair| pair[0].0).collect();
+    [before.first(), before.last()].into_iter().flatten().copied().collect()
 }
 
 /// Clears what a killed run left half-written or half-removed. A checkpoint that had stepped aside for one of the same step,
-/// which then never got its name, gets its own back. No other run may be writing to `output`.
+/// which then never got its name, gets its own back. No other run may be writing to `output`. What cannot be removed stays, with
+/// a line for each: it has no name that counts.
 ///
 /// # Errors
-/// A folder that cannot be read, renamed or removed.
-pub fn clear_leftovers(output: &Path) -> Result<(), CheckpointError> {
+/// A folder that cannot be read, or a checkpoint that cannot have its name back.
+pub fn clear_leftovers(output: &Path) -> Result<Vec<String>, CheckpointError> {
+    clear(output, &["replaced", "writing", "removing"])
+}
+
+/// Clears what was left under names of these endings.
+fn clear(output: &Path, endings: &[&str]) -> Result<Vec<String>, CheckpointError> {
+    let mut told = Vec::new();
     for entry in fs_err::read_dir(output)? {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix(".step-"));
         let Some((step, ending)) = name.and_then(|name| name.rsplit_once('.')) else { continue };
         let Ok(step) = step.parse() else { continue };
         let folder = find::folder(output, step);
-        match ending {
-            "replaced" if !folder.exists() => fs_err::rename(&path, folder)?,
-            "replaced" | "writing" | "removing" => fs_err::remove_dir_all(&path)?,
-            _ => {}
+        if !endings.contains(&ending) {
+            continue;
+        }
+        if ending == "replaced" && !folder.exists() {
+            fs_err::rename(&path, folder)?;
+        } else if let Err(error) = fs_err::remove_dir_all(&path) {
+            told.push(not_removed(&error));
         }
     }
-    Ok(())
+    Ok(told)
+}
+
+fn not_removed(error: &std::io::Error) -> String {
+    format!("an old checkpoint could not be removed, and is tried again at the next: {error}")
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::manifest::{Entry, Manifest, entries};
 use super::state::State;
@@ -78,6 +78,7 @@ fn write_share(
     contents: &Contents<'_>,
     together: &Together<'_>,
 ) -> Result<BTreeMap<String, Entry>, CheckpointError> {
+    refuse_not_finite(contents)?;
     let (rank, model) = (together.rank(), into.join(MODEL));
     let weights: Vec<_> = contents.weights.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
     let mut in_model = hf::export::write_weights(&model, contents.layout, rank, &weights)?;
@@ -96,11 +97,35 @@ fn write_share(
     Ok(entries(into, names)?)
 }
 
+/// Refuses weights that hold NaN or infinity: nothing could be trained or computed from them. One pass over each, which
+/// takes no memory.
+fn refuse_not_finite(contents: &Contents<'_>) -> Result<(), CheckpointError> {
+    let masters = contents.optimizer.iter().filter(|slice| slice.name.ends_with(".master"));
+    let masters = masters.map(|slice| (&slice.name, &slice.tensor));
+    let weights = contents.weights.iter().map(|(name, tensor)| (name, tensor));
+    let (mut names, mut extremes) = (Vec::new(), Vec::new());
+    for (name, tensor) in weights.chain(masters).filter(|(_, tensor)| tensor.numel() > 0) {
+        // Both are NaN where any element is.
+        let (least, most) = tensor.f_detach()?.f_aminmax(None, false)?;
+        names.push(name);
+        extremes.push(most.f_sub(&least)?.f_to_kind(Kind::Float)?.f_to_device(Device::Cpu)?);
+    }
+    if names.is_empty() {
+        return Ok(());
+    }
+    let finite = Vec::<bool>::try_from(Tensor::f_stack(&extremes, 0)?.f_isfinite()?)?;
+    let names: Vec<_> = names.into_iter().zip(finite).filter(|(_, finite)| !finite).map(|(name, _)| name).collect();
+    match names.first() {
+        None => Ok(()),
+        Some(first) => Err(CheckpointError::NotFinite { first: (*first).clone(), others: names.len() - 1 }),
+    }
+}
+
 /// Makes a checkpoint of what all ranks have written, if it is all there.
 fn finish(hidden: &Path, folder: &Path, shares: Vec<BTreeMap<String, Entry>>) -> Result<(), CheckpointError> {
     let manifest = Manifest::new(shares.into_iter().flatten().collect());
     manifest.verify_sizes(hidden)?;
-    let stored = Stored::open(optimizer::files(hidden)?)?;
+    let stored = Stored::open(optimizer::files(hidden, manifest.files.keys())?)?;
     let mut problems = Vec::new();
     stored.check_all(&mut problems);
     stored.refuse(problems)?;

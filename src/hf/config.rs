@@ -336,6 +336,19 @@ pub fn to_json(config: &ModelConfig, dtype: Dtype) -> Value {
     Value::Object(object)
 }
 
+/// The keys of `config.json` in which two configurations differ, each with what it is in the one and the other.
+#[must_use]
+pub fn differing(one: &ModelConfig, other: &ModelConfig) -> Vec<String> {
+    let [one_json, other_json] = [one, other].map(|config| to_json(config, Dtype::Fp32));
+    let keys = one_json.as_object().into_iter().chain(other_json.as_object()).flat_map(Map::keys);
+    let keys: std::collections::BTreeSet<_> = keys.collect();
+    let differing = keys.into_iter().filter(|key| one_json.get(*key) != other_json.get(*key));
+    let shown = |of: &Value, key: &str| of.get(key).map_or_else(|| "not set".to_owned(), Value::to_string);
+    differing
+        .map(|key| format!("{key} is {} there, and {} now", shown(&one_json, key), shown(&other_json, key)))
+        .collect()
+}
+
 /// One id, a list of several, or null for none.
 pub(super) fn eos_json(ids: &[u32]) -> Value {
     match ids {

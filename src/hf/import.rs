@@ -32,8 +32,29 @@ impl Weights {
     /// [`HfError::NoWeights`], [`HfError::Safetensors`], [`HfError::Json`] for the index, and [`HfError::Weights`] with
     /// every missing, unexpected or wrong-shaped tensor at once.
     pub fn open(folder: &Path, config: &ModelConfig) -> Result<Self, HfError> {
+        Self::of_files(folder, config, files(folder)?)
+    }
+
+    /// The same of a folder in which only the files `listed` count, whatever else lies there.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and weights that are not listed.
+    pub fn open_listed(folder: &Path, config: &ModelConfig, listed: &[&str]) -> Result<Self, HfError> {
+        let index = folder.join(INDEX);
+        let files = if listed.contains(&INDEX) { shard_paths(folder, &index)? } else { vec![folder.join(SINGLE)] };
+        let is_listed = |file: &&PathBuf| {
+            file.file_name().and_then(|name| name.to_str()).is_some_and(|name| listed.contains(&name))
+        };
+        if let Some(file) = files.iter().find(|file| !is_listed(file)) {
+            let problems = vec![format!("{} is not listed in the checkpoint's manifest.json", file.display())];
+            return Err(HfError::Weights { folder: folder.to_owned(), problems });
+        }
+        Self::of_files(folder, config, files)
+    }
+
+    fn of_files(folder: &Path, config: &ModelConfig, files: Vec<PathBuf>) -> Result<Self, HfError> {
         let specs = names::parameters(config);
-        let stored = Stored::open(files(folder)?)?;
+        let stored = Stored::open(files)?;
         let mut problems = problems(config, &specs, &stored);
         if problems.is_empty() && config.tied_embeddings && stored.has(names::HEAD) {
             let [head, embedding] = [names::HEAD, names::EMBEDDING];
@@ -64,6 +85,20 @@ impl Weights {
         self.stored.fill(name, from, tensor)
     }
 
+    /// All of them as `kind` on `device`.
+    ///
+    /// # Errors
+    /// More memory than there is.
+    pub fn load(self, kind: Kind, device: Device) -> Result<Parameters, HfError> {
+        let tensors = self.specs.iter().map(|spec| {
+            let tensor = Tensor::f_empty(&spec.shape, (kind, device))?;
+            self.fill(&spec.name, 0, &tensor)?;
+            Ok(tensor)
+        });
+        let tensors = tensors.collect::<Result<Vec<_>, HfError>>()?;
+        Ok(Parameters::new(self.specs, tensors)?)
+    }
+
     /// A parameter on the CPU, of the element type it is stored in.
     ///
     /// # Errors
@@ -78,14 +113,7 @@ impl Weights {
 /// # Errors
 /// As [`Weights::open`], and more memory than there is.
 pub fn load(folder: &Path, config: &ModelConfig, kind: Kind, device: Device) -> Result<Parameters, HfError> {
-    let weights = Weights::open(folder, config)?;
-    let tensors = weights.specs.iter().map(|spec| {
-        let tensor = Tensor::f_empty(&spec.shape, (kind, device))?;
-        weights.fill(&spec.name, 0, &tensor)?;
-        Ok(tensor)
-    });
-    let tensors = tensors.collect::<Result<Vec<_>, HfError>>()?;
-    Ok(Parameters::new(weights.specs, tensors)?)
+    Weights::open(folder, config)?.load(kind, device)
 }
 
 /// The weight files of a folder, in order.

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use fs_err::{File, OpenOptions};
 
+use crate::own;
+
 /// A file that holds whole records up to its end, whatever failed.
 #[derive(Debug)]
 pub(super) struct Appended {
@@ -18,7 +20,7 @@ impl Appended {
     /// # Errors
     /// `AlreadyExists` where there is one, or what the system refuses.
     pub(super) fn create(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().append(true).create_new(true).open(path)?;
+        let file = own::open(path, OpenOptions::new().append(true).create_new(true))?;
         Ok(Self { file, length: 0 })
     }
 
@@ -28,7 +30,7 @@ impl Appended {
     /// # Errors
     /// What the system refuses.
     pub(super) fn lines(path: &Path) -> io::Result<Self> {
-        let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+        let mut file = own::open(path, OpenOptions::new().read(true).append(true).create(true))?;
         let found = file.metadata()?.len();
         let length = end_of_last_line(&mut file, found)?;
         if length < found {

@@ -4,14 +4,16 @@
 //! lines tell of later steps was trained again, and readers drop it, as [`validations`] does. A run that starts anew in a
 //! folder that was used before writes a `start` line, and nothing before it counts. A number that is not finite is `null`.
 
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use fs_err::OpenOptions;
 use serde_json::{Map, Value, json};
 
 use super::append::Appended;
 use super::{Progress, SourceLoss, Validation};
+use crate::own;
 
 /// Name of the file in a run's output folder.
 pub const FILE: &str = "metrics.jsonl";
@@ -103,11 +105,13 @@ impl Jsonl {
 /// other events or without the fields of a validation are passed over.
 ///
 /// # Errors
-/// A file that cannot be read.
+/// A file that cannot be read, or is none.
 pub fn validations(path: &Path) -> io::Result<Vec<Validation>> {
     let mut found: Vec<Validation> = Vec::new();
-    for line in BufReader::new(fs_err::File::open(path)?).lines() {
-        let Ok(record) = serde_json::from_str::<Value>(&line?) else { continue };
+    let mut file = BufReader::new(own::open(path, OpenOptions::new().read(true))?);
+    let mut line = Vec::new();
+    while next_line(&mut file, &mut line)? {
+        let Ok(record) = serde_json::from_slice::<Value>(&line) else { continue };
         match record["event"].as_str() {
             Some("start") => found.clear(),
             Some("resume") => {
@@ -126,6 +130,22 @@ pub fn validations(path: &Path) -> io::Result<Vec<Validation>> {
         }
     }
     Ok(found)
+}
+
+/// Most bytes of a line that is looked at.
+const LONGEST: u64 = 1 << 20;
+
+/// Reads the next line, of whatever bytes; one that is longer than any record is read past, and comes as an empty one.
+fn next_line(file: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
+    line.clear();
+    if file.by_ref().take(LONGEST).read_until(b'\n', line)? == 0 {
+        return Ok(false);
+    }
+    if line.len() as u64 == LONGEST && !line.ends_with(b"\n") {
+        line.clear();
+        file.skip_until(b'\n')?;
+    }
+    Ok(true)
 }
 
 fn parse(record: &Value) -> Option<Validation> {

@@ -10,6 +10,7 @@ pub mod chart;
 pub mod console;
 pub mod curves;
 pub mod jsonl;
+mod kept;
 pub mod memory;
 pub mod reporter;
 pub mod table;

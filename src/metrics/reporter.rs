@@ -6,7 +6,8 @@ use std::path::Path;
 use indicatif::ProgressBar;
 
 use super::console::Console;
-use super::jsonl::Jsonl;
+use super::jsonl::{self, Jsonl};
+use super::kept::{Event, Kept, Log};
 use super::tensorboard::EventFile;
 use super::{Progress, Validation};
 
@@ -31,23 +32,25 @@ pub struct Settings<'a> {
 #[derive(Debug, Default)]
 pub struct Reporter {
     console: Option<Console>,
-    jsonl: Option<Jsonl>,
-    tensorboard: Option<EventFile>,
+    jsonl: Option<Kept<Jsonl>>,
+    tensorboard: Option<Kept<EventFile>>,
 }
 
 impl Reporter {
-    /// Opens the files of a run, adding to those that are there.
-    ///
-    /// # Errors
-    /// What the system refuses, with the path.
-    pub fn open(settings: &Settings) -> io::Result<Self> {
-        let Settings { output, name, steps, from_step, tensorboard, terminal } = *settings;
-        fs_err::create_dir_all(output)?;
-        Ok(Self {
-            jsonl: Some(Jsonl::open(output, name, steps, from_step)?),
-            tensorboard: tensorboard.then(|| EventFile::open(output, from_step)).transpose()?,
-            console: Some(Console::new(name, steps, from_step, terminal)),
-        })
+    /// Opens the files of a run, adding to those that are there. One that cannot be opened or written ends no run: that is told,
+    /// and tried again.
+    #[must_use]
+    pub fn open(settings: &Settings) -> Self {
+        let Settings { name, steps, from_step, tensorboard, terminal, .. } = *settings;
+        let output = settings.output.to_owned();
+        let (folder, run) = (output.clone(), name.to_owned());
+        let (jsonl, first) = Kept::open(jsonl::FILE, move || Jsonl::open(&folder, &run, steps, from_step));
+        let events = tensorboard.then(|| Kept::open("tensorboard/", move || EventFile::open(&output, from_step)));
+        let (events, second) = events.map_or((None, None), |(events, told)| (Some(events), told));
+        let console = Some(Console::new(name, steps, from_step, terminal));
+        let mut reporter = Self { console, jsonl: Some(jsonl), tensorboard: events };
+        reporter.notes([first, second]);
+        reporter
     }
 
     /// One that tells nothing.
@@ -64,27 +67,36 @@ impl Reporter {
     }
 
     /// An interval is over.
-    ///
-    /// # Errors
-    /// What the system refuses, with the path; the console line is out then.
-    pub fn progress(&mut self, progress: &Progress) -> io::Result<()> {
+    pub fn progress(&mut self, progress: &Progress) {
         if let Some(console) = &mut self.console {
             console.progress(progress);
         }
-        self.jsonl.as_mut().map_or(Ok(()), |jsonl| jsonl.progress(progress))?;
-        self.tensorboard.as_mut().map_or(Ok(()), |events| events.progress(progress))
+        self.event(&Event::Progress(progress.clone()));
     }
 
     /// A validation is over.
-    ///
-    /// # Errors
-    /// What the system refuses, with the path; the console lines are out then.
-    pub fn validation(&mut self, validation: &Validation) -> io::Result<()> {
+    pub fn validation(&mut self, validation: &Validation) {
         if let Some(console) = &mut self.console {
             console.validation(validation);
         }
-        self.jsonl.as_mut().map_or(Ok(()), |jsonl| jsonl.validation(validation))?;
-        self.tensorboard.as_mut().map_or(Ok(()), |events| events.validation(validation))
+        self.event(&Event::Validation(validation.clone()));
+    }
+
+    fn event(&mut self, event: &Event) {
+        let first = self.jsonl.as_mut().and_then(|log| log.write(event.clone()));
+        let second = self.tensorboard.as_mut().and_then(|log| log.write(event.clone()));
+        self.notes([first, second]);
+    }
+
+    /// Waits until everything that was told is on the disk.
+    pub fn sync(&mut self) {
+        let first = self.jsonl.as_mut().and_then(Kept::sync);
+        let second = self.tensorboard.as_mut().and_then(Kept::sync);
+        self.notes([first, second]);
+    }
+
+    fn notes(&mut self, lines: [Option<String>; 2]) {
+        lines.into_iter().flatten().for_each(|line| self.note(&line));
     }
 
     /// A line above the bar, such as what was saved where. A text of several lines is as many lines.
@@ -100,15 +112,39 @@ impl Reporter {
         self.console.as_ref().map_or_else(ProgressBar::hidden, |console| console.spin(what, total))
     }
 
-    /// Takes the bar away and waits until everything is on the disk.
-    ///
-    /// # Errors
-    /// What the system refuses, with the path.
-    pub fn close(self) -> io::Result<()> {
+    /// Takes the bar away, waits until everything is on the disk, and tells what could not be written.
+    pub fn close(mut self) {
+        self.sync();
+        let missing = [self.jsonl.as_ref().and_then(Kept::missing), self.tensorboard.as_ref().and_then(Kept::missing)];
+        self.notes(missing);
         if let Some(console) = &self.console {
             console.clear();
         }
-        self.jsonl.as_ref().map_or(Ok(()), Jsonl::sync)?;
-        self.tensorboard.as_ref().map_or(Ok(()), EventFile::sync)
+    }
+}
+
+impl Log for Jsonl {
+    fn write(&mut self, event: &Event) -> io::Result<()> {
+        match event {
+            Event::Progress(progress) => self.progress(progress),
+            Event::Validation(validation) => self.validation(validation),
+        }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Self::sync(self)
+    }
+}
+
+impl Log for EventFile {
+    fn write(&mut self, event: &Event) -> io::Result<()> {
+        match event {
+            Event::Progress(progress) => self.progress(progress),
+            Event::Validation(validation) => self.validation(validation),
+        }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Self::sync(self)
     }
 }

@@ -3,7 +3,7 @@
 //! Every value here is final: nothing later has defaults. Whatever can be refused is refused while the plan is made,
 //! before any tensor exists. Free of libtorch.
 //!
-//! [`resolve`](mod@resolve) makes a plan, [`show`](mod@show) prints it, [`memory`] estimates what it takes, [`fit`] chooses what
+//! [`resolve`](mod@resolve) makes a plan, [`resume`](mod@resume) what is left of one from a checkpoint on, [`show`](mod@show) prints it, [`memory`] estimates what it takes, [`fit`] chooses what
 //! the recipe leaves open so that it fits. Of several ranks, [`units`] are what they share, [`traffic`] what they send each
 //! other, and [`speed`] how long a step should take on [`gpus`] that need not be here.
 
@@ -17,21 +17,25 @@ pub mod memory;
 mod model;
 mod ranks;
 pub mod resolve;
+pub mod resume;
 pub mod show;
 pub mod speed;
 mod stages;
 pub mod traffic;
 pub mod units;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use fit::{Fit, Room};
 pub use machine::{Gpu, Machine, Ranks};
 pub use resolve::{PlanError, resolve};
+pub use resume::{Resumed, Saved, resume};
 pub use show::{show, show_expecting};
 pub use speed::Assumed;
 
+use crate::corpus::loader::Position;
 use crate::corpus::source::Packing;
 use crate::model::config::{ModelConfig, Recompute};
 use crate::optim::schedule::Schedule;
@@ -74,6 +78,8 @@ pub struct Plan {
     pub room: Room,
     /// The recipe with every default filled in.
     pub resolved: Recipe,
+    /// The checkpoint it resumes from; `None` for a run from its first step.
+    pub resumed: Option<Resumed>,
     /// What the shown plan says besides; nothing depends on it.
     pub notes: Notes,
 }
@@ -102,6 +108,8 @@ pub struct ModelPlan {
     pub config: ModelConfig,
     /// Its weights.
     pub weights: Weights,
+    /// What their folder is known by: [`crate::hf::folder::fingerprint`]. `None` for fresh ones.
+    pub base: Option<String>,
     /// What the backward pass computes again, of each layer from the first on.
     pub recompute: Vec<Recompute>,
 }
@@ -275,10 +283,45 @@ impl Plan {
         to_yaml(&self.settled())
     }
 
-    /// Optimizer steps of all stages.
+    /// Optimizer steps of the run: those that were made before it resumed, and those that are left.
     #[must_use]
     pub fn steps(&self) -> u64 {
-        self.stages.iter().map(|stage| stage.steps).sum()
+        let made = self.resumed.as_ref().map_or(0, |resumed| resumed.state.step);
+        made + (0..self.stages.len()).map(|stage| self.steps_left(stage)).sum::<u64>()
+    }
+
+    /// Optimizer steps of a stage that are left where the run begins or resumes.
+    #[must_use]
+    pub fn steps_left(&self, stage: usize) -> u64 {
+        let steps = self.stages[stage].steps;
+        match &self.resumed {
+            Some(resumed) if stage < resumed.stage => 0,
+            Some(resumed) if stage == resumed.stage => steps.saturating_sub(resumed.stage_step),
+            _ => steps,
+        }
+    }
+
+    /// Tokens of its stage that were trained on at a position, of a run by this plan.
+    #[must_use]
+    pub fn stage_tokens(&self, position: &Position) -> u64 {
+        let since = |stage_step: u64| (position.stage_step - stage_step).saturating_mul(self.tokens_a_step());
+        match &self.resumed {
+            // With another batch before, steps of this stage had other tokens.
+            Some(resumed) if resumed.stage == position.stage => resumed.stage_tokens + since(resumed.stage_step),
+            _ => since(0),
+        }
+    }
+
+    /// The shares of the rows by stage and source, of the stages from one on.
+    #[must_use]
+    pub fn shares_from(&self, stage: usize) -> BTreeMap<String, BTreeMap<String, f64>> {
+        let named = |stage: &StagePlan| {
+            let sources = self.data.sources.iter().zip(&stage.mixture);
+            let shares =
+                sources.filter(|(_, share)| **share > 0.0).map(|(source, share)| (source.name.clone(), *share));
+            (stage.name.clone(), shares.collect())
+        };
+        self.stages[stage..].iter().map(named).collect()
     }
 
     /// Rows of one optimizer step that each rank computes.

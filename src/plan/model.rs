@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::findings::Findings;
 use super::{ModelPlan, Weights};
-use crate::checkpoint::optimizer;
+use crate::checkpoint::load;
 use crate::hf;
 use crate::model::config::Recompute;
 use crate::recipe::Recipe;
@@ -59,7 +59,7 @@ pub(super) fn model(recipe: &Recipe, findings: &mut Findings) -> Option<ModelPla
         weights = Weights::Folder(folder);
     }
     if recipe.model.keep_optimizer {
-        if let Err(error) = optimizer::files(path) {
+        if let Err(error) = load::files(path) {
             let message = format!(
                 "{error}: give model.from a checkpoint of this trainer, or leave keep_optimizer out to begin with fresh moments"
             );
@@ -73,8 +73,16 @@ pub(super) fn model(recipe: &Recipe, findings: &mut Findings) -> Option<ModelPla
         ActivationCheckpointing::Selective => Recompute::Selective,
         ActivationCheckpointing::Full => Recompute::Full,
     };
+    let folder = match &weights {
+        Weights::Folder(folder) => Some(folder.clone()),
+        Weights::WithOptimizer(checkpoint) => Some(hugging_face(checkpoint)),
+        Weights::Fresh => None,
+    };
+    let base = folder.and_then(|folder| {
+        hf::folder::fingerprint(&folder).map_err(|error| findings.complain(key, error.to_string())).ok()
+    });
     let config = config?;
-    Some(ModelPlan { recompute: vec![recompute; config.layers], config, weights })
+    Some(ModelPlan { recompute: vec![recompute; config.layers], config, weights, base })
 }
 
 /// The tokenizer, if it loads and the model has a row for each of its tokens.

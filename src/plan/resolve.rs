@@ -73,6 +73,7 @@ pub fn resolve(loaded: &Loaded, machine: &Machine) -> Result<Plan, PlanError> {
         distributed,
         room: room(recipe, device.compute, memory, machine.ranks.local_world),
         resolved,
+        resumed: None,
         notes: Notes {
             device: name,
             gpu,
@@ -150,15 +151,11 @@ fn fp8(compute: Compute, machine: &Machine, findings: &mut Findings) {
 
 /// The batch; that it divides is the recipe's own rule. A micro-batch of its own choice is chosen when all else is known.
 fn batch(recipe: &Recipe) -> BatchPlan {
-    let rows = match (recipe.batch.tokens, recipe.batch.sequences) {
-        (Some(tokens), _) => tokens.0 / recipe.data.sequence_length.0.max(1),
-        (None, sequences) => sequences.map_or(1, |sequences| sequences.0),
-    };
     let micro_rows = match recipe.batch.micro_sequences {
         Rows::Auto => 1,
         Rows::Count(rows) => rows.0,
     };
-    BatchPlan { rows, micro_rows }
+    BatchPlan { rows: recipe.rows_per_step(), micro_rows }
 }
 
 /// The output folder, if a file can be written there or in the nearest folder above that exists.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::memory::{checkpoint, estimate};
 use super::speed::Speed;
 use super::traffic::Traffic;
-use super::{Arithmetic, Assumed, DataPlan, DistributedPlan, Plan, Room, StagePlan, Weights, fit};
+use super::{Arithmetic, Assumed, DataPlan, DistributedPlan, Plan, Resumed, Room, StagePlan, Weights, fit};
 use crate::corpus::source::Packing;
 use crate::figures::{size, thousands};
 use crate::hf::names;
@@ -33,6 +33,9 @@ fn page(plan: &Plan, assumed: Option<&Assumed>) -> String {
     let mut page = Page::default();
     page.line("run", &format!("{}, seed {}", plan.name, plan.seed));
     page.line("output", &plan.output.display().to_string());
+    if let Some(resumed) = &plan.resumed {
+        self::resumed(&mut page, resumed);
+    }
     page.gap();
     model(&mut page, plan);
     page.gap();
@@ -49,12 +52,13 @@ fn page(plan: &Plan, assumed: Option<&Assumed>) -> String {
         page.gap();
         expected(&mut page, plan, assumed);
     }
-    let mut given = vec![0.0; plan.data.sources.len()];
-    let mut first = 0;
+    let drawn = |name: &str| Some(plan.resumed.as_ref()?.state.sources.get(name)?.rows as f64);
+    let mut given: Vec<_> = plan.data.sources.iter().map(|source| drawn(&source.name).unwrap_or(0.0)).collect();
+    let mut made = plan.resumed.as_ref().map_or(0, |resumed| resumed.state.step);
     for (at, stage) in plan.stages.iter().enumerate() {
         page.gap();
-        self::stage(&mut page, plan, at, stage, first, &mut given);
-        first += stage.steps;
+        self::stage(&mut page, plan, at, stage, made, &mut given);
+        made += plan.steps_left(at);
     }
     page.gap();
     files(&mut page, plan);
@@ -65,6 +69,15 @@ fn page(plan: &Plan, assumed: Option<&Assumed>) -> String {
         page.line(if at == 0 { "notes" } else { "" }, &format!("- {remark}"));
     }
     page.text
+}
+
+/// Where the run resumes, and what has changed since.
+fn resumed(page: &mut Page, resumed: &Resumed) {
+    let step = thousands(resumed.state.step);
+    page.line("resumes", &format!("from {}, after step {step}, if it verifies", resumed.checkpoint.display()));
+    for (at, line) in resumed.table().lines().enumerate() {
+        page.line(if at == 0 { "changed" } else { "" }, line.trim_start());
+    }
 }
 
 fn model(page: &mut Page, plan: &Plan) {
@@ -320,13 +333,17 @@ fn batch(page: &mut Page, plan: &Plan) {
     );
 }
 
-fn stage(page: &mut Page, plan: &Plan, at: usize, stage: &StagePlan, first: u64, given: &mut [f64]) {
-    let rows = stage.steps.saturating_mul(plan.batch.rows);
-    let tokens = stage.steps.saturating_mul(plan.tokens_a_step());
-    page.line(
-        &format!("stage {}", at + 1),
-        &format!("{}: {}, {} tokens", stage.name, count(stage.steps, "step"), thousands(tokens)),
-    );
+/// A stage, or what is left of it, after `made` steps of the run.
+fn stage(page: &mut Page, plan: &Plan, at: usize, stage: &StagePlan, made: u64, given: &mut [f64]) {
+    let left = plan.steps_left(at);
+    let rows = left.saturating_mul(plan.batch.rows);
+    let tokens = left.saturating_mul(plan.tokens_a_step());
+    let name = format!("stage {}", at + 1);
+    if left == 0 {
+        return page.line(&name, &format!("{}: finished", stage.name));
+    }
+    let of = if left < stage.steps { format!(" left of {}", thousands(stage.steps)) } else { String::new() };
+    page.line(&name, &format!("{}: {}{of}, {} tokens", stage.name, count(left, "step"), thousands(tokens)));
     let mut table = Table::new(&["source", "asked", "share", "rows", "tokens", "epochs so far"]);
     for (index, source) in plan.data.sources.iter().enumerate() {
         let share = stage.mixture.get(index).copied().unwrap_or(0.0);
@@ -350,10 +367,11 @@ fn stage(page: &mut Page, plan: &Plan, at: usize, stage: &StagePlan, first: u64,
     }
     page.table(&table.left_last());
     let mut table = Table::new(&["learning rate", "step", "rate", "kind"]);
-    for (point, step) in turning_points(stage.schedule.settings()) {
+    let begin = stage.steps - left;
+    for (point, step) in turning_points(stage.schedule.settings(), begin) {
         let what = if table.rows.is_empty() { shape(stage.schedule.settings()) } else { String::new() };
         let rate = rate(stage.schedule.rate(step));
-        table.row(vec![point.to_owned(), thousands(first + step + 1), rate, what]);
+        table.row(vec![point.to_owned(), thousands(made + step - begin + 1), rate, what]);
     }
     page.table(&table.left_last());
 }
@@ -397,10 +415,10 @@ fn shape(settings: &Settings) -> String {
     }
 }
 
-/// Steps of a stage, counted from 0, at which its learning rate turns.
-fn turning_points(settings: &Settings) -> Vec<(&'static str, u64)> {
+/// Steps of a stage, counted from 0, at which its learning rate turns, from the one numbered `begin` on.
+fn turning_points(settings: &Settings, begin: u64) -> Vec<(&'static str, u64)> {
     let Settings { steps, warmup, .. } = *settings;
-    let mut points = vec![("first", 0)];
+    let mut points = vec![(if begin > 0 { "next" } else { "first" }, begin)];
     if warmup > 0 {
         points.push(("warm-up ends", warmup - 1));
     }
@@ -412,7 +430,7 @@ fn turning_points(settings: &Settings) -> Vec<(&'static str, u64)> {
             points.push(("anneal begins", steps - anneal));
         }
     }
-    points.retain(|(_, step)| *step < steps);
+    points.retain(|(_, step)| (begin..steps).contains(step));
     points.push(("last", steps.saturating_sub(1)));
     points
 }

@@ -144,18 +144,34 @@ fn schedule(
 }
 
 /// Rows that the sources have given, from the first stage on.
-struct Mixing<'a> {
+pub(super) struct Mixing<'a> {
     data: &'a DataPlan,
     given: Vec<f64>,
 }
 
 impl<'a> Mixing<'a> {
     fn new(data: &'a DataPlan) -> Self {
-        Self { data, given: vec![0.0; data.sources.len()] }
+        Self::from(data, vec![0.0; data.sources.len()])
+    }
+
+    /// Of sources that have given so many rows already.
+    pub(super) fn from(data: &'a DataPlan, given: Vec<f64>) -> Self {
+        Self { data, given }
+    }
+
+    /// Counts `rows` rows that are given by these shares.
+    pub(super) fn gave(&mut self, shares: &[f64], rows: u64) {
+        self.given.iter_mut().zip(shares).for_each(|(given, share)| *given += share * rows as f64);
     }
 
     /// The shares a stage of `rows` rows asks for, and those it gets.
-    fn stage(&mut self, at: usize, stage: &Stage, rows: u64, findings: &mut Findings) -> Option<(Vec<f64>, Shares)> {
+    pub(super) fn stage(
+        &mut self,
+        at: usize,
+        stage: &Stage,
+        rows: u64,
+        findings: &mut Findings,
+    ) -> Option<(Vec<f64>, Shares)> {
         let sources = &self.data.sources;
         let weights: Vec<f64> =
             sources.iter().map(|source| stage.mixture.get(&source.name).copied().unwrap_or(0.0)).collect();
@@ -191,8 +207,8 @@ impl<'a> Mixing<'a> {
                 return None;
             }
         };
+        self.gave(&shares.shares, rows);
         for (at, source) in sources.iter().enumerate() {
-            self.given[at] += shares.shares[at] * rows as f64;
             if shares.capped[at] {
                 findings.remark(format!(
                     "stage {}: {} is cut from {:.1} % to {:.1} % of the rows, as max_epochs is {}; the other sources fill in",

@@ -1,8 +1,10 @@
 //! What the user wrote: a recipe.
 //!
-//! In reading order: [`sections`] are its keys, [`quantity`] how numbers are written in it; the rest reads and describes one.
+//! In reading order: [`sections`] are its keys, [`quantity`] how numbers are written in it, [`keys`] a recipe as a flat list;
+//! the rest reads and describes one.
 //! Free of libtorch.
 
+pub mod keys;
 mod rules;
 pub mod sections;
 
@@ -14,6 +16,23 @@ pub use sections::Recipe;
 
 /// A recipe, and where each of its keys was written.
 pub type Loaded = settings::Loaded<Recipe>;
+
+impl Recipe {
+    /// Rows of an optimizer step.
+    #[must_use]
+    pub fn rows_per_step(&self) -> u64 {
+        match (self.batch.tokens, self.batch.sequences) {
+            (Some(tokens), _) => tokens.0 / self.data.sequence_length.0.max(1),
+            (None, sequences) => sequences.map_or(1, |sequences| sequences.0),
+        }
+    }
+
+    /// Tokens of an optimizer step.
+    #[must_use]
+    pub fn tokens_per_step(&self) -> u64 {
+        self.rows_per_step().saturating_mul(self.data.sequence_length.0)
+    }
+}
 
 impl Settings for Recipe {
     const EXAMPLE: &'static str = "recipes/quickstart.yaml";

@@ -1,14 +1,15 @@
 //! A plan's corpora, opened, and the place in them where a run goes on.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 
-use crate::checkpoint::State;
 use crate::checkpoint::state::Drawn;
 use crate::corpus::loader::{self, Loader, LoaderSettings, Position};
 use crate::corpus::source::{Settings, Source};
 use crate::plan::Plan;
+use crate::plan::resume::{self, Effect};
 
 /// Optimizer steps that are read ahead.
 const PREFETCH: usize = 2;
@@ -71,71 +72,58 @@ impl Data {
         &self.fingerprints
     }
 
-    /// What `position` is called in a checkpoint.
+    /// What `position` is called in a checkpoint. Sources that the recipe has lost stay as the run left them.
     #[must_use]
-    pub fn drawn(&self, plan: &Plan, position: &Position) -> std::collections::BTreeMap<String, Drawn> {
+    pub fn drawn(&self, plan: &Plan, position: &Position) -> BTreeMap<String, Drawn> {
+        let mut drawn = plan.resumed.as_ref().map(|resumed| resumed.state.sources.clone()).unwrap_or_default();
         let named = plan.data.sources.iter().zip(&self.fingerprints).enumerate();
-        named
-            .map(|(at, (source, fingerprint))| {
-                let drawn = Drawn {
-                    rows: position.drawn[at],
-                    rows_in_stage: position.drawn_in_stage[at],
-                    rows_an_epoch: self.sources[at].rows(),
-                    fingerprint: fingerprint.clone(),
-                };
-                (source.name.clone(), drawn)
-            })
-            .collect()
+        drawn.extend(named.map(|(at, (source, fingerprint))| {
+            let drawn = Drawn {
+                rows: position.drawn[at],
+                rows_in_stage: position.drawn_in_stage[at],
+                rows_an_epoch: self.sources[at].rows(),
+                fingerprint: fingerprint.clone(),
+            };
+            (source.name.clone(), drawn)
+        }));
+        drawn
     }
 
-    /// The position that `state` describes, in terms of `plan`. With `accept_changes` a corpus may be another than the one
-    /// the run has read from so far, or make other rows: it then goes on after as many rows.
+    /// The position where `plan` begins or resumes. A corpus whose key is in `accept`, or below one in it, may be another than
+    /// the one the run has read from so far, or make other rows: it then goes on after as many rows.
     ///
     /// # Errors
-    /// A plan that reads its corpora in another way than the run did so far, or other corpora under the same names.
-    pub fn position(&self, plan: &Plan, state: &State, accept_changes: bool) -> anyhow::Result<Position> {
-        if state.seed != plan.seed {
-            bail!(
-                "the run was begun with run.seed {}, the recipe says {}: the order of the data would change; set it back",
-                state.seed,
-                plan.seed
-            );
-        }
-        if state.sequence_length != plan.data.sequence_length as u64 {
-            bail!(
-                "the run was begun with data.sequence_length {}, the recipe says {}: rows could not be found again; set it \
-                 back, or start a new run from its weights (model.from)",
-                state.sequence_length,
-                plan.data.sequence_length
-            );
-        }
-        let Some(stage) = plan.stages.iter().position(|stage| stage.name == state.stage) else {
-            let names: Vec<_> = plan.stages.iter().map(|stage| stage.name.as_str()).collect();
-            bail!("the run stopped in stage {}, and the recipe has only {}", state.stage, names.join(", "));
-        };
-        let mut position = Position::start(plan.data.sources.len());
-        (position.step, position.stage, position.stage_step) = (state.step, stage, state.stage_step);
+    /// Other corpora under the same names.
+    pub fn position(&self, plan: &Plan, accept: &[String]) -> anyhow::Result<Position> {
+        let Some(resumed) = &plan.resumed else { return Ok(Position::start(plan.data.sources.len())) };
+        let rows_may_differ = resumed
+            .changes
+            .iter()
+            .any(|change| change.key.starts_with("data.") && matches!(change.effect, Effect::Accepted(_)));
         for (at, (source, fingerprint)) in plan.data.sources.iter().zip(&self.fingerprints).enumerate() {
-            let Some(drawn) = state.sources.get(&source.name) else { continue };
-            if !accept_changes && drawn.fingerprint != *fingerprint {
+            let Some(drawn) = resumed.state.sources.get(&source.name) else { continue };
+            let key = format!("data.sources.{}.path", source.name);
+            if resume::is_accepted(&key, accept) {
+                continue;
+            }
+            if drawn.fingerprint != *fingerprint {
                 bail!(
                     "{}: source {} is not the corpus the run has read from so far: put that one back, give this one another \
-                     name in data.sources, or accept it with --accept-changed-data",
+                     name in data.sources, or accept it with --accept {key}",
                     source.prefix.display(),
                     source.name
                 );
             }
-            if !accept_changes && drawn.rows_an_epoch != self.sources[at].rows() {
+            if drawn.rows_an_epoch != self.sources[at].rows() && !rows_may_differ {
                 bail!(
                     "source {} now makes {} rows an epoch, and made {} in the run so far, so rows could not be found again: put \
-                     data.packing, data.end_of_document and its held_out back, or accept it with --accept-changed-data",
+                     data.packing, data.end_of_document and its held_out back, or accept it with --accept {key}",
                     source.name,
                     self.sources[at].rows(),
                     drawn.rows_an_epoch
                 );
             }
-            (position.drawn[at], position.drawn_in_stage[at]) = (drawn.rows, drawn.rows_in_stage);
         }
-        Ok(position)
+        Ok(resumed.position(plan.data.sources.iter().map(|source| source.name.as_str())))
     }
 }

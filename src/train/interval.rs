@@ -83,14 +83,18 @@ impl<'a> Interval<'a> {
     /// Refuses to go on after too many skipped updates in a row.
     ///
     /// # Errors
-    /// As many as `optimizer.max_skipped`; it names `newest`, the checkpoint to go back to.
+    /// As many as `optimizer.max_skipped`; it names `newest`, which was saved before the first of them.
     pub fn check(&self, newest: Option<&Path>) -> anyhow::Result<()> {
         let in_a_row = self.in_a_row.f_double_value(&[])? as u64;
         if in_a_row < u64::from(self.most_skipped()) {
             return Ok(());
         }
+        // None is saved while updates are skipped.
         let back = match newest {
-            Some(folder) => format!("the last good checkpoint is {}", folder.display()),
+            Some(folder) => format!(
+                "{} was saved before the first of them; if its weights have blown up already, --resume with the one before it",
+                folder.display()
+            ),
             None => "there is no checkpoint yet".to_owned(),
         };
         bail!(
@@ -98,6 +102,14 @@ impl<'a> Interval<'a> {
              lower schedule.peak or lengthen its warm-up, or look for damaged data; {back}",
             self.norm.f_double_value(&[])?
         )
+    }
+
+    /// Whether the last update was skipped.
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses.
+    pub fn is_skipping(&self) -> Result<bool, tch::TchError> {
+        Ok(self.in_a_row.f_double_value(&[])? > 0.0)
     }
 
     fn most_skipped(&self) -> u32 {

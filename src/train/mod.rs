@@ -35,6 +35,7 @@ use self::start::Resume;
 use self::step::Engine;
 use self::stop::Stop;
 use self::team::Team;
+use self::validation::Measured;
 use crate::checkpoint::{State, retention, shared};
 use crate::corpus::loader::{Position, UNIT};
 use crate::distributed::agree::Word;
@@ -52,8 +53,8 @@ pub struct Options {
     pub resume: Resume,
     /// Stop after this step with a checkpoint, as if interrupted.
     pub stop_at: Option<u64>,
-    /// Go on also where a corpus is another than the run has read from so far.
-    pub accept_changed_data: bool,
+    /// Keys of the recipe whose change is accepted where it would be refused, `data.sources` for corpora that have changed.
+    pub accept: Vec<String>,
     /// Steps to record with the profiler.
     pub profile: Option<profile::Steps>,
 }
@@ -86,19 +87,20 @@ fn carry_out(plan: &mut Plan, options: &Options, stop: &Stop, team: &Team<'_>) -
         ffi::use_device(index)?;
     }
     let data = Data::open(plan)?;
-    let mut lock = None;
+    let (mut lock, mut left) = (None, Vec::new());
     shared::folder(&plan.output, team.together(), || {
         save::check_room(plan)?;
         fs_err::create_dir_all(&plan.output)?;
         lock = Some(save::lock(&plan.output)?);
-        anyhow::Ok(retention::clear_leftovers(&plan.output)?)
+        left = retention::clear_leftovers(&plan.output)?;
+        anyhow::Ok(())
     })?;
-    let (checkpoint, notes) = start::choose(&options.resume, &plan.output, team.together())?;
-    let state = checkpoint.as_deref().map(|folder| start::state(plan, folder)).transpose()?;
-    let position = match &state {
-        Some(state) => data.position(plan, state, options.accept_changed_data)?,
-        None => Position::start(plan.data.sources.len()),
-    };
+    let (checkpoint, mut notes) = start::choose(&options.resume, &plan.output, team.together())?;
+    notes.extend(left);
+    if let Some(folder) = &checkpoint {
+        *plan = start::resumed(plan, folder, &options.accept)?;
+    }
+    let position = data.position(plan, &options.accept)?;
     let mut reporter = match team.rank() {
         0 => Reporter::open(&Settings {
             output: &plan.output,
@@ -107,12 +109,15 @@ fn carry_out(plan: &mut Plan, options: &Options, stop: &Stop, team: &Team<'_>) -
             from_step: position.step,
             tensorboard: plan.logging.tensorboard,
             terminal: std::io::stderr().is_terminal(),
-        })?,
+        }),
         _ => Reporter::silent(),
     };
     notes.iter().for_each(|line| reporter.note(line));
-    if let Some(folder) = &checkpoint {
-        reporter.note(&format!("going on from {}", folder.display()));
+    if let Some(resumed) = &plan.resumed {
+        reporter.note(&format!("going on from {}", resumed.checkpoint.display()));
+        if !resumed.changes.is_empty() {
+            reporter.note(&format!("the recipe has changed since then:\n{}", resumed.table()));
+        }
     }
     if let Some(threads) = plan.device.threads {
         tch::set_num_threads(i32::try_from(threads).context("device.threads")?);
@@ -133,8 +138,9 @@ fn carry_out(plan: &mut Plan, options: &Options, stop: &Stop, team: &Team<'_>) -
         told.iter().for_each(|line| reporter.note(line));
     }
     let saver = Saver::new(plan, checkpoint.clone(), position.step);
-    let mut run = Run { plan, team, data, engine, reporter, saver, position, tokens: 0, skipped: 0 };
-    let outcome = refusal::attempt(|| run.finish(state, options, stop)).map_err(|error| refusal::advised(error, plan));
+    let (tokens, skipped) = plan.resumed.as_ref().map_or((0, 0), |at| (at.state.tokens, at.state.skipped));
+    let mut run = Run { plan, team, data, engine, reporter, saver, position, tokens, skipped, failure: None };
+    let outcome = refusal::attempt(|| run.finish(options, stop)).map_err(|error| refusal::advised(error, plan));
     // A failure is told before anything is given back, which may wait for a GPU; its report does without a bar.
     run.reporter = Reporter::silent();
     let outcome = team.judged(outcome)?;
@@ -153,46 +159,44 @@ struct Run<'a> {
     position: Position,
     tokens: u64,
     skipped: u64,
+    /// What ends the run where the next step would begin, on this rank, with everything that was trained saved first.
+    failure: Option<anyhow::Error>,
 }
 
 impl Run<'_> {
-    /// From the first step, or the one after `state`, to the last.
-    fn finish(&mut self, state: Option<State>, options: &Options, stop: &Stop) -> anyhow::Result<Outcome> {
+    /// From the first step, or the one after the checkpoint, to the last.
+    fn finish(&mut self, options: &Options, stop: &Stop) -> anyhow::Result<Outcome> {
         let (plan, team) = (self.plan, self.team);
-        if let Some(state) = state {
-            (self.tokens, self.skipped) = (state.tokens, state.skipped);
-        } else if plan.validation.at_start {
+        if self.is_validation_owed()? {
             self.validate(stop)?;
         }
         let mut loader = self.data.loader(plan, team.rank(), self.position.clone())?;
         let mut interval = Interval::new(plan, &loader);
         let mut stage = None;
+        let mut save_owed = false;
         // Of ranks that do alike one is enough.
         let recorded = options.profile.as_ref().filter(|_| team.rank() == 0);
         let mut profile = Profile::new(recorded, &plan.output, plan.device.compute != Compute::Cpu);
         while options.stop_at.is_none_or(|step| self.position.step < step) {
             let Some(batch) = loader.next() else { break };
-            let batch = match batch {
-                Ok(batch) => batch,
-                // A corpus that cannot be read any more costs no step that was made.
-                Err(error) if team.is_alone() => {
-                    self.save(&mut interval)?;
-                    return Err(error.into());
-                }
-                Err(error) => return Err(error.into()),
-            };
+            let batch = batch.map_err(|error| self.failure.get_or_insert(error.into())).ok();
             let Some((now, rate)) = self.rate() else { break };
             let next = self.position.step + 1;
             team.at(next, "training");
-            let own = Word { stop: stop.asked(), save: self.saver.due(next), weight: batch.weight };
+            let own = Word {
+                stop: stop.asked() || self.failure.is_some(),
+                save: self.saver.due(next),
+                weight: batch.as_ref().map_or(0, |batch| batch.weight),
+            };
             let agreed = team.agree(own)?;
-            if agreed.stop {
-                stop.ask();
+            let Some(batch) = batch.filter(|_| !agreed.stop) else {
+                if self.failure.is_none() {
+                    stop.ask();
+                }
                 break;
-            }
+            };
             if stage.replace(now) != Some(now) {
-                let planned = &plan.stages[now];
-                self.reporter.note(&format!("stage {}: {} steps", planned.name, planned.steps));
+                self.reporter.note(&format!("stage {}: {} steps", plan.stages[now].name, plan.steps_left(now)));
             }
             let (trained, sources) = (agreed.weight as f64 / UNIT, plan.data.sources.len());
             profile.before(next)?;
@@ -215,49 +219,93 @@ impl Run<'_> {
             interval.add(&step)?;
             let last = self.rate().is_none();
             let told = last || self.position.step.is_multiple_of(plan.logging.every);
-            // Reading a figure waits for a CUDA device, so there it is done where a line is due anyway.
-            if told || plan.device.compute == Compute::Cpu {
+            save_owed |= agreed.save;
+            // Reading a figure waits for a CUDA device, so there it is done where something depends on it.
+            if told || save_owed || self.saver.prunes() || plan.device.compute == Compute::Cpu {
                 self.skipped += interval.skipped()?;
                 interval.check(self.saver.newest())?;
             }
+            if self.saver.prunes() && !interval.is_skipping()? {
+                self.saver.prune(&mut self.reporter);
+            }
             if told {
                 let progress = interval.report(&self.position, now, self.tokens, rate, self.skipped, &loader)?;
-                self.reporter.progress(&progress)?;
+                self.reporter.progress(&progress);
             }
-            if last || plan.validation.every.is_some_and(|every| self.position.step.is_multiple_of(every)) {
-                let pause = Instant::now();
-                self.validate(stop)?;
-                interval.leave_out(pause);
-            }
-            if !last && agreed.save {
-                let pause = Instant::now();
+            let pause = Instant::now();
+            if last {
+                // What a validation may fail on costs no step.
                 self.save(&mut interval)?;
-                interval.leave_out(pause);
             }
+            if self.is_validation_due() {
+                self.validate(stop)?;
+            }
+            // Weights that updates are skipped for are not those to resume from.
+            if save_owed && !last && !interval.is_skipping()? {
+                self.save(&mut interval)?;
+                save_owed = false;
+            }
+            interval.leave_out(pause);
         }
         // A run that ends before the last step to be recorded leaves what there is.
         if let Some(line) = profile.end(self.position.step)? {
             self.reporter.note(&line);
         }
-        if self.position.step > self.saver.saved_step() || self.saver.newest().is_none() {
-            self.save(&mut interval)?;
+        self.end(&mut interval)
+    }
+
+    /// Saves what was trained since the last checkpoint, tells what the run came to, and ends it.
+    fn end(&mut self, interval: &mut Interval) -> anyhow::Result<Outcome> {
+        let (team, step) = (self.team, self.position.step);
+        let unsaved = step > self.saver.saved_step() || self.saver.newest().is_none();
+        if unsaved && interval.is_skipping()? {
+            let steps = step - self.saver.saved_step();
+            self.reporter.note(&format!(
+                "not saved: {steps} steps since the last checkpoint, as the last update was skipped for a loss or gradient that is \
+                 not finite"
+            ));
+        } else if unsaved && (self.failure.is_none() || step > 0) {
+            self.save(interval)?;
+        }
+        if self.saver.prunes() && !interval.is_skipping()? {
+            self.saver.prune(&mut self.reporter);
+        }
+        if let Some(error) = self.failure.take() {
+            return Err(self.goes_on(format!("the run has ended after step {step}"), error));
         }
         let finished = self.rate().is_none();
-        team.at(self.position.step, "ending");
+        team.at(step, "ending");
         if team.rank() == 0 {
-            let told = jsonl::validations(&plan.output.join(jsonl::FILE))?;
-            if let [before, .., after] = told.as_slice() {
-                self.reporter.note(&table::before_and_after(before, after));
-            }
-            if let Some(used) = start::peak_memory(plan) {
-                let planned = size(memory::estimate(plan).total());
-                self.reporter.note(&format!("memory: {planned} planned, {} used at most", size(used)));
-            }
-            std::mem::take(&mut self.reporter).close()?;
-            curves::draw(&plan.output, &plan.name, &told)?;
+            self.tell_results();
         }
         let Some(newest) = self.saver.newest().map(PathBuf::from) else { bail!("nothing was saved") };
         Ok(if finished { Outcome::Finished(newest) } else { Outcome::Stopped(newest) })
+    }
+
+    /// Losses before and after, the memory that was used, and the curves. Whatever cannot be written ends no run.
+    fn tell_results(&mut self) {
+        let plan = self.plan;
+        let told = jsonl::validations(&plan.output.join(jsonl::FILE)).unwrap_or_else(|error| {
+            self.reporter.note(&format!("no losses before and after: {error}"));
+            Vec::new()
+        });
+        if let [before, .., after] = told.as_slice() {
+            self.reporter.note(&table::before_and_after(before, after));
+        }
+        if let Some(used) = start::peak_memory(plan) {
+            let planned = size(memory::estimate(plan).total());
+            self.reporter.note(&format!("memory: {planned} planned, {} used at most", size(used)));
+        }
+        if let Err(error) = curves::draw(&plan.output, &plan.name, &told) {
+            self.reporter.note(&format!("the curves could not be drawn: {error}"));
+        }
+        std::mem::take(&mut self.reporter).close();
+    }
+
+    /// The error with what it ended, and the checkpoint that the run resumes from.
+    fn goes_on(&self, ended: String, error: anyhow::Error) -> anyhow::Error {
+        let from = self.saver.newest().map(|newest| format!("; the same command goes on from {}", newest.display()));
+        error.context(format!("{ended}{}", from.unwrap_or_default()))
     }
 
     /// What ends a run in the middle of a step. A step that finds no memory has changed nothing: those before it are saved.
@@ -274,8 +322,7 @@ impl Run<'_> {
         {
             self.reporter.note(&format!("the steps since the last checkpoint could not be saved: {error:#}"));
         }
-        let goes_on = self.saver.newest().map(|newest| format!("; the same command goes on from {}", newest.display()));
-        error.context(format!("step {}{}", made + 1, goes_on.unwrap_or_default()))
+        self.goes_on(format!("step {}", made + 1), error)
     }
 
     /// The stage of the next step and its learning rate; `None` after the last one.
@@ -287,14 +334,44 @@ impl Run<'_> {
         Some((stage, self.plan.stages[stage].schedule.rate(step)))
     }
 
-    /// Measures the loss on every source's held-out documents, unless it is stopped meanwhile.
+    /// Whether a validation is due after the last step made.
+    fn is_validation_due(&self) -> bool {
+        let (step, validation) = (self.position.step, &self.plan.validation);
+        match step {
+            0 => validation.at_start,
+            _ => self.rate().is_none() || validation.every.is_some_and(|every| step.is_multiple_of(every)),
+        }
+    }
+
+    /// Whether a validation of the last step made is missing: before the first step, or where one was interrupted.
+    fn is_validation_owed(&self) -> anyhow::Result<bool> {
+        let due = self.is_validation_due();
+        let step = self.position.step;
+        self.team.together().first("look for a validation", || {
+            // A log that cannot be read lacks it.
+            let told = jsonl::validations(&self.plan.output.join(jsonl::FILE)).unwrap_or_default();
+            Ok(due && !told.iter().any(|validation| validation.step == step))
+        })
+    }
+
+    /// Measures the loss on every source's held-out documents, unless it is stopped meanwhile. What cannot be read ends the run
+    /// where the next step would begin.
     fn validate(&mut self, stop: &Stop) -> anyhow::Result<()> {
         self.team.at(self.position.step, "validating");
+        let asked = || stop.asked() || self.failure.is_some();
         let measured =
-            validation::measure(self.plan, self.team, &self.data, &mut self.engine, &mut self.reporter, stop)?;
-        let Some(sources) = measured else { return Ok(()) };
-        let validation = Validation { step: self.position.step, tokens: self.tokens, sources };
-        Ok(self.reporter.validation(&validation)?)
+            validation::measure(self.plan, self.team, &self.data, &mut self.engine, &mut self.reporter, asked);
+        match measured {
+            Ok(Measured::Losses(sources)) => {
+                let validation = Validation { step: self.position.step, tokens: self.tokens, sources };
+                self.reporter.validation(&validation);
+            }
+            Ok(Measured::Stopped) => {}
+            Ok(Measured::Unread(error)) => self.failure = Some(error.context("validation")),
+            Err(error) if self.team.is_alone() => self.failure = Some(error.context("validation")),
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     fn save(&mut self, interval: &mut Interval) -> anyhow::Result<()> {
@@ -307,11 +384,16 @@ impl Run<'_> {
             skipped: self.skipped,
             stage: self.plan.stages[stage].name.clone(),
             stage_step: self.position.stage_step,
+            stage_tokens: Some(self.plan.stage_tokens(&self.position)),
+            shares: self.plan.shares_from(stage),
+            base: self.plan.model.base.clone(),
             seed: self.plan.seed,
             sequence_length: self.plan.data.sequence_length as u64,
             sources: self.data.drawn(self.plan, &self.position),
         };
         self.team.at(self.position.step, "saving");
+        // What the log tells of these steps is there when the checkpoint is.
+        self.reporter.sync();
         self.saver.save(&mut self.engine, &state, self.team.together(), &mut self.reporter)
     }
 }

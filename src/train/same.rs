@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::bail;
-use serde_json::Value;
 
 use super::data::Data;
 use super::team::Team;
 use crate::ffi;
 use crate::plan::{Compute, Plan, Weights};
+use crate::recipe::keys;
 
 /// Differences that are told, of more.
 const TOLD: usize = 4;
@@ -34,8 +34,7 @@ pub(super) fn check(plan: &Plan, data: &Data, team: &Team<'_>) -> anyhow::Result
 
 /// Everything that has to be the same, by name.
 fn described(plan: &Plan, data: &Data) -> anyhow::Result<BTreeMap<String, String>> {
-    let mut all = BTreeMap::new();
-    flatten("", &serde_json::to_value(plan.settled())?, &mut all);
+    let mut all = keys::by_key(&plan.settled())?;
     // Each machine has its own cores.
     all.remove("device.threads");
     let device = if plan.device.compute == Compute::Cpu { "the CPU" } else { "a GPU" };
@@ -52,19 +51,6 @@ fn described(plan: &Plan, data: &Data) -> anyhow::Result<BTreeMap<String, String
         say(&format!("corpus {}", source.prefix.display()), fingerprint.clone());
     }
     Ok(all)
-}
-
-/// The values of a recipe by their keys, such as `batch.sequences`.
-fn flatten(key: &str, value: &Value, into: &mut BTreeMap<String, String>) {
-    let below = |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
-    match value {
-        Value::Object(values) => values.iter().for_each(|(name, value)| flatten(&below(name), value, into)),
-        Value::Array(values) => {
-            values.iter().enumerate().for_each(|(at, value)| flatten(&below(&at.to_string()), value, into));
-        }
-        Value::Null => {}
-        value => drop(into.insert(key.to_owned(), value.to_string())),
-    }
 }
 
 /// Names and sizes of a model's weights: their contents would take too long to compare.
@@ -105,11 +91,7 @@ mod tests {
 
     #[test]
     fn whatever_differs_is_told_by_its_key() {
-        let described = |value| {
-            let mut all = BTreeMap::new();
-            flatten("", &value, &mut all);
-            all
-        };
+        let described = |value: serde_json::Value| keys::by_key(&value).unwrap();
         let first = described(json!({"optimizer": {"peak": 1e-4, "clip": 1.0}, "stages": [{"steps": 4}], "end": null}));
         assert!(compare(&first, &first).is_ok());
         let own = described(json!({"optimizer": {"peak": 3e-4, "clip": 1.0}, "stages": [{"steps": 4}, {"steps": 5}]}));

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::bail;
+use fs_err::OpenOptions;
 use tch::{Device, Tensor};
 
 use super::step::Engine;
@@ -15,6 +16,7 @@ use crate::figures::size;
 use crate::hf::export::DEFAULT_SHARD;
 use crate::hf::layout::Layout;
 use crate::metrics::reporter::Reporter;
+use crate::own;
 use crate::plan::{Plan, memory};
 use crate::recipe::quantity::Interval;
 
@@ -25,13 +27,14 @@ pub struct Saver<'a> {
     newest: Option<PathBuf>,
     saved_step: u64,
     saved_at: Instant,
+    prunes: bool,
 }
 
 impl<'a> Saver<'a> {
     /// A saver of a run that stands at `step`, where `newest` is its checkpoint, if it has one.
     #[must_use]
     pub fn new(plan: &'a Plan, newest: Option<PathBuf>, step: u64) -> Self {
-        Self { plan, newest, saved_step: step, saved_at: Instant::now() }
+        Self { plan, newest, saved_step: step, saved_at: Instant::now(), prunes: false }
     }
 
     /// The newest checkpoint.
@@ -55,7 +58,7 @@ impl<'a> Saver<'a> {
         }
     }
 
-    /// Writes one, then removes those that are not kept.
+    /// Writes one; [`prune`](Self::prune) then removes those that are not kept.
     ///
     /// # Errors
     /// A disk that refuses; the older checkpoints stay.
@@ -91,13 +94,28 @@ impl<'a> Saver<'a> {
                 None => error.context(format!("the checkpoint of step {} could not be written", state.step)),
             }
         })?;
-        if together.rank() == 0 {
-            retention::prune(&self.plan.output, self.plan.checkpoint.keep_last, self.plan.checkpoint.keep_every)?;
-        }
         drop(saving);
         reporter.note(&format!("saved {} in {:.1} s", folder.display(), began.elapsed().as_secs_f64()));
         (self.newest, self.saved_step, self.saved_at) = (Some(folder), state.step, Instant::now());
+        self.prunes = together.rank() == 0;
         Ok(())
+    }
+
+    /// Whether older checkpoints are to be removed, now that there is a newer one.
+    #[must_use]
+    pub fn prunes(&self) -> bool {
+        self.prunes
+    }
+
+    /// Removes checkpoints that are not kept: once an update from the newest has not been skipped, or the run is over. What
+    /// cannot be removed is told, and tried again after the next checkpoint.
+    pub fn prune(&mut self, reporter: &mut Reporter) {
+        if std::mem::take(&mut self.prunes) {
+            let kept = self.plan.checkpoint;
+            let pruned = retention::prune(&self.plan.output, kept.keep_last, kept.keep_every);
+            let told = pruned.unwrap_or_else(|error| vec![format!("old checkpoints could not be removed: {error}")]);
+            told.iter().for_each(|line| reporter.note(line));
+        }
     }
 }
 
@@ -123,7 +141,7 @@ fn weights(engine: &mut Engine, layout: &Layout, rank: usize) -> Result<Vec<(Str
 /// # Errors
 /// Another run writes there.
 pub(super) fn lock(output: &Path) -> anyhow::Result<fs_err::File> {
-    let file = fs_err::File::create(output.join(".lock"))?;
+    let file = own::open(&output.join(".lock"), OpenOptions::new().write(true).create(true))?;
     match file.file().try_lock() {
         Err(TryLockError::WouldBlock) => {
             bail!("{}: another run writes here: let it end, or name another run.output", output.display())

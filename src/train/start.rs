@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::step::Engine;
 use crate::checkpoint::back::{self, WENT_BACK};
-use crate::checkpoint::{self, CheckpointError, MODEL, State, Together, find};
+use crate::checkpoint::{self, CheckpointError, MODEL, Together, find};
 use crate::distributed::World;
 use crate::distributed::mesh::Mesh;
 use crate::distributed::sharding::Sharding;
@@ -18,11 +18,11 @@ use crate::hf;
 use crate::hf::names;
 use crate::metrics::throughput;
 use crate::model::attention;
-use crate::model::config::{ModelConfig, Recompute};
+use crate::model::config::Recompute;
 use crate::model::decoder::Decoder;
 use crate::model::parameters::Parameters;
 use crate::optim::adamw::{AdamW, Settings};
-use crate::plan::{Arithmetic, Compute, DistributedPlan, Plan, Weights, memory};
+use crate::plan::{self, Arithmetic, Compute, DistributedPlan, Plan, Saved, Weights, memory};
 use crate::progress;
 use crate::recipe::sections::{Moments, Reduction};
 
@@ -183,8 +183,10 @@ pub fn engine(plan: &Plan, checkpoint: Option<&Path>, world: Option<&World>) -> 
     let (mut sharding, parameters) = sharding(plan, world, kind)?;
     let mut optimizer = AdamW::over(sharding.held()?, parameters.specs(), settings, device)?;
     match (moments, &plan.model.weights) {
-        (Some(folder), _) => fill(&optimizer, &folder.join(MODEL), config)?,
-        (None, Weights::Folder(folder) | Weights::WithOptimizer(folder)) => fill(&optimizer, folder, config)?,
+        (Some(folder), _) => fill(&optimizer, &checkpoint::load::weights(folder, config)?)?,
+        (None, Weights::Folder(folder) | Weights::WithOptimizer(folder)) => {
+            fill(&optimizer, &hf::import::Weights::open(folder, config)?)?;
+        }
         (None, Weights::Fresh) => Parameters::draw(config, plan.seed, |at, drawn| optimizer.set_master(at, drawn))?,
     }
     optimizer.round_masters()?;
@@ -203,9 +205,8 @@ pub fn engine(plan: &Plan, checkpoint: Option<&Path>, world: Option<&World>) -> 
     Ok(if plan.device.graphs { engine.with_graphs() } else { engine })
 }
 
-/// Fills masters from the weights of a Hugging Face folder, of which only what this rank holds is read.
-fn fill(optimizer: &AdamW, folder: &Path, config: &ModelConfig) -> anyhow::Result<()> {
-    let weights = hf::import::Weights::open(folder, config)?;
+/// Fills masters from weights, of which only what this rank holds is read.
+fn fill(optimizer: &AdamW, weights: &hf::import::Weights) -> anyhow::Result<()> {
     for (parameter, from, master) in optimizer.masters() {
         weights.fill(&weights.specs()[parameter].name, from, master)?;
     }
@@ -230,18 +231,33 @@ fn sharding(plan: &Plan, world: Option<&World>, kind: Kind) -> anyhow::Result<(S
     Ok(Sharding::zeros(config, Link::open(world, mesh, device)?, fully, reduce, kind, device)?)
 }
 
-/// The state of a checkpoint that a run goes on from; refused where its model is not the plan's.
+/// What is left of `plan` from `checkpoint` on.
 ///
 /// # Errors
-/// Another model, or a state that cannot be read.
-pub fn state(plan: &Plan, checkpoint: &Path) -> anyhow::Result<State> {
+/// Another model, a checkpoint that cannot be read, or a recipe that asks for another run; keys in `accept` may differ.
+pub fn resumed(plan: &Plan, checkpoint: &Path, accept: &[String]) -> anyhow::Result<Plan> {
     let stored = hf::config::read(&checkpoint.join(MODEL))?;
-    if stored != plan.model.config {
+    let differing = hf::config::differing(&stored, &plan.model.config);
+    if !differing.is_empty() {
         bail!(
-            "{}: a checkpoint of another model than the recipe's: its config.json differs from that of model.from or \
-             model.config",
-            checkpoint.display()
+            "{}: a checkpoint of another model than the recipe's, by config.json of model.from or model.config: {}; put that \
+             back, or give the new run another run.output",
+            checkpoint.display(),
+            differing.join(", ")
         );
     }
-    Ok(State::read(checkpoint)?)
+    let saved = Saved::read(checkpoint)?;
+    Ok(plan::resume(plan.clone(), &saved, accept)?)
+}
+
+/// The plan from the checkpoint that a run would resume from, if there is one; it is looked at, not verified.
+///
+/// # Errors
+/// As [`choose`] and [`resumed`].
+pub fn looked_ahead(plan: Plan, resume: &Resume, accept: &[String]) -> anyhow::Result<Plan> {
+    let (candidates, _) = candidates(resume, &plan.output)?;
+    match candidates.into_iter().find(|folder| find::is_complete(folder)) {
+        Some(folder) => resumed(&plan, &folder, accept),
+        None => Ok(plan),
+    }
 }

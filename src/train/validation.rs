@@ -4,26 +4,36 @@ use tch::{Kind, Tensor};
 
 use super::data::Data;
 use super::step::Engine;
-use super::stop::Stop;
 use super::team::Team;
 use crate::corpus::batch::Batch;
 use crate::metrics::SourceLoss;
 use crate::metrics::reporter::Reporter;
 use crate::plan::{Plan, SourcePlan};
 
-/// The loss on at most `validation.sequences` held-out rows of each source, spread evenly over what is held out; the same
-/// rows every time, whatever the number of ranks, which share them. `None` where it was stopped meanwhile.
+/// What became of a validation.
+#[derive(Debug)]
+pub(super) enum Measured {
+    /// The loss of every source that holds documents out.
+    Losses(Vec<SourceLoss>),
+    /// It was stopped meanwhile, on this rank or another.
+    Stopped,
+    /// This rank could not read its rows.
+    Unread(anyhow::Error),
+}
+
+/// Measures the loss on at most `validation.sequences` held-out rows of each source, spread evenly over what is held out; the same
+/// rows every time, whatever the number of ranks, which share them. It ends early where `stopped` says so on any rank.
 ///
 /// # Errors
-/// A corpus that cannot be read, another rank that failed, or whatever libtorch refuses.
+/// Another rank that failed, or whatever libtorch refuses.
 pub(super) fn measure(
     plan: &Plan,
     team: &Team<'_>,
     data: &Data,
     engine: &mut Engine,
     reporter: &mut Reporter,
-    stop: &Stop,
-) -> anyhow::Result<Option<Vec<SourceLoss>>> {
+    stopped: impl Fn() -> bool,
+) -> anyhow::Result<Measured> {
     let rows_of = |held_out: u64| held_out.min(plan.validation.rows);
     let total = data.sources.iter().map(|source| rows_of(source.held_out_rows())).sum();
     let bar = reporter.spin("validating", total);
@@ -33,16 +43,16 @@ pub(super) fn measure(
         let (held_out, rows) = (source.held_out_rows(), rows_of(source.held_out_rows()));
         let chunks = rows.div_ceil(at_once);
         for round in 0..chunks.div_ceil(world) {
-            if team.any(stop.asked())? {
-                bar.finish_and_clear();
-                return Ok(None);
-            }
             // Ranks go through a model together: one that has no rows left goes through the last ones, which do not count.
             let chunk = round * world + rank;
             let first = chunk.min(chunks - 1) * at_once;
             let mut batch = Batch::default();
-            for row in first..(first + at_once).min(rows) {
-                source.held_out_row((u128::from(row) * u128::from(held_out) / u128::from(rows)) as u64, &mut batch)?;
+            let nth = |row: u64| (u128::from(row) * u128::from(held_out) / u128::from(rows)) as u64;
+            let mut each = first..(first + at_once).min(rows);
+            let read = each.try_for_each(|row| source.held_out_row(nth(row), &mut batch));
+            if team.any(stopped() || read.is_err())? {
+                bar.finish_and_clear();
+                return Ok(read.map_or_else(|error| Measured::Unread(error.into()), |()| Measured::Stopped));
             }
             batch.sources = vec![0; batch.rows];
             let found = engine.evaluate(&batch, 1)?; // [1, 2]
@@ -60,5 +70,5 @@ pub(super) fn measure(
         loss: nll / weight,
         tokens: weight.round() as u64,
     };
-    Ok(Some(named.map(loss).collect()))
+    Ok(Measured::Losses(named.map(loss).collect()))
 }

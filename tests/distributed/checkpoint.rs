@@ -1,10 +1,11 @@
 //! Checkpoints of several ranks: all write one, or none does, and all say why.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use hephaestus::checkpoint::manifest::Manifest;
 use hephaestus::checkpoint::save::Contents;
-use hephaestus::checkpoint::{self, CheckpointError, State, Together, find, load, optimizer};
+use hephaestus::checkpoint::{self, CheckpointError, State, Together, find, load};
 use hephaestus::distributed::World;
 use hephaestus::distributed::rendezvous::Launch;
 use hephaestus::hf;
@@ -103,9 +104,12 @@ fn write(
             skipped: 0,
             stage: "main".to_owned(),
             stage_step: step,
+            stage_tokens: None,
+            shares: BTreeMap::new(),
+            base: None,
             seed: 0,
             sequence_length: 16,
-            sources: std::collections::BTreeMap::new(),
+            sources: BTreeMap::new(),
         },
         tokenizer: &model(),
         recipe: "version: 1\n",
@@ -125,7 +129,7 @@ fn back_and_forth(together: &Together<'_>, out: &Path) -> Outcome {
             let expected = part(together.rank() % parts, parts);
             let found: Vec<_> =
                 expected.iter().map(|slice| Slice { tensor: slice.tensor.zeros_like(), ..whole(slice) }).collect();
-            load::slices(&folder, &found)?;
+            load::slices(load::files(&folder)?, &found)?;
             assert!(expected.iter().zip(&found).all(|(expected, found)| expected.tensor == found.tensor));
         }
     }
@@ -177,8 +181,8 @@ fn ranks_write_a_checkpoint_together_that_any_number_of_them_and_transformers_re
     let mut models = Vec::new();
     for step in ["step-1", "step-2"] {
         let saved = folder.path().join("out").join(step);
-        assert_eq!(optimizer::files(&saved).unwrap().len(), 3);
-        let sizes = optimizer::files(&saved).unwrap();
+        assert_eq!(load::files(&saved).unwrap().len(), 3);
+        let sizes = load::files(&saved).unwrap();
         let sizes: Vec<_> = sizes.iter().map(|path| fs_err::metadata(path).unwrap().len()).collect();
         assert!(sizes.iter().all(|size| size * 12 > sizes.iter().sum()), "{sizes:?}");
         let manifest = Manifest::read(&saved).unwrap();

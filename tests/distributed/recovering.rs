@@ -138,7 +138,7 @@ fn where_a_node_is_gone_the_others_go_on_as_fewer_ranks() {
     recovered(&ended[0], &folder, "error: ranks 2, 3 of 4 have stopped: no sign of life for ");
     let sizes = |step: u64| {
         let saved = folder.path().join(format!("out/step-{step}"));
-        hephaestus::checkpoint::optimizer::files(&saved).unwrap().len()
+        hephaestus::checkpoint::load::files(&saved).unwrap().len()
     };
     assert_eq!((sizes(4), sizes(50)), (4, 2));
 }

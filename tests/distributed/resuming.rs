@@ -51,7 +51,7 @@ fn elements(checkpoint: &Path) -> BTreeMap<String, Vec<u32>> {
         let slice = |state| Slice::whole(format!("{}.{state}", spec.name), empty(&spec.shape));
         all.extend(states.iter().map(slice));
     }
-    load::slices(checkpoint, &all).unwrap();
+    load::slices(load::files(checkpoint).unwrap(), &all).unwrap();
     all.extend(names::parameters(&config).into_iter().map(|spec| {
         let weight = weights.tensor(&spec.name).unwrap();
         Slice::whole(spec.name, weight)
