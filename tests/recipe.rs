@@ -86,6 +86,16 @@ fn what_is_wrong_with_a_recipe_is_said_all_at_once_with_line_and_column() {
             .replace("tokens: 8192", "micro_sequence: 1"),
         &[],
     );
+    case(
+        "numbers in quotes, and truth values of other languages",
+        &change("peak: 3e-4", "peak: \"3e-4\"").replace("  from: base", "  from: base\n  keep_optimizer: \"true\""),
+        &["logging.tensorboard=True", "data.document_mask=off", "validation.at_start=maybe"],
+    );
+    case(
+        "paths that are none",
+        &change("run:\n", "tokenizer: \"\"\nrun:\n  output: s3://bucket/run\n").replace("corpus/code", "~ada/code"),
+        &["data.sources.agent.path=$HEPHAESTUS_NOT_SET/agent", "model.from=hf://org/model"],
+    );
     case("neither", &change("from: base", "keep_optimizer: true"), &[]);
     case("a mixture naming no source", &change("agent: 1.5", "agnet: 1.5, books: 1"), &[]);
     case("weights below 0", &change("{code: 1, agent: 1.5}", "{code: -1, agent: 0}"), &[]);
@@ -217,6 +227,59 @@ proptest! {
             prop_assert!(!problems.all().is_empty());
         }
     }
+}
+
+#[test]
+fn paths_begin_at_the_home_folder_and_with_variables_also_in_overrides_and_are_stored_expanded() {
+    let home = std::env::var("HOME").unwrap();
+    let text = SOUND.replace("from: base", "from: ~/base").replace("corpus/code", "'${HOME}/code'");
+    let overrides = ["run.output=$HOME/runs/x".to_owned(), "tokenizer=~/tok".to_owned()];
+    let recipe = recipe::parse(&text, Path::new("cpt.yaml"), &overrides).unwrap().recipe;
+    let home = |rest: &str| Path::new(&format!("{home}/{rest}")).to_owned();
+    assert_eq!(recipe.model.from, Some(home("base")));
+    assert_eq!(recipe.data.sources["code"].path, home("code"));
+    assert_eq!((&recipe.run.output, &recipe.tokenizer), (&Some(home("runs/x")), &Some(home("tok"))));
+    assert!(!recipe::to_yaml(&recipe).contains(['~', '$']));
+}
+
+#[test]
+fn tens_of_thousands_of_wrong_keys_are_all_counted_and_the_first_are_shown() {
+    let count = 80_000;
+    let lines = |line: &dyn Fn(usize) -> String| (0..count).map(line).collect::<String>();
+    let unknown = lines(&|n| format!("key{n}: 1\n"));
+    let near = format!("version: 1\n{}", lines(&|n| format!("dat{n}:\n")));
+    let twice = format!("version: 1\n{}", "run:\n".repeat(count));
+    for text in [unknown, near, twice] {
+        let said = refused(&text, &[]);
+        assert!(said.lines().count() <= 51, "{} lines", said.lines().count());
+        let last = said.lines().last().unwrap();
+        let all: usize = last.split_once(' ').unwrap().0.parse().unwrap();
+        assert!(all >= count && last.ends_with(" problems, of which the first 50 are shown"), "{last}");
+    }
+    // A mixture without sources of its names, among many.
+    let many = |entry: &dyn Fn(usize) -> String| (0..20_000).map(entry).collect::<Vec<_>>().join(", ");
+    let text = SOUND
+        .replace(
+            "    code: {path",
+            &format!(
+                "    code: {{path: x}}\n{}    last: {{path",
+                lines(&|n| format!("    s{n}: {{path: x}}\n"))
+                    .lines()
+                    .take(20_000)
+                    .map(|line| format!("{line}\n"))
+                    .collect::<String>()
+            ),
+        )
+        .replace("{code: 1, agent: 1.5}", &format!("{{{}}}", many(&|n| format!("t{n}: 1"))));
+    assert!(refused(&text, &[]).ends_with("20000 problems, of which the first 50 are shown"));
+}
+
+#[test]
+fn a_recipe_comes_from_standard_input_where_its_name_is_a_dash() {
+    let mut command = assert_cmd::Command::new(crate::program(env!("CARGO_BIN_EXE_hephaestus-train")));
+    let run = command.args(["--recipe", "-", "--dry-run"]).write_stdin("version: 1\nrunn: {}\n").assert().failure();
+    let err = String::from_utf8_lossy(&run.get_output().stderr).into_owned();
+    assert!(err.contains("standard input:2:1: runn: unknown key; did you mean run?"), "{err}");
 }
 
 #[test]

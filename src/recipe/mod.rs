@@ -11,7 +11,7 @@ pub mod sections;
 use std::path::Path;
 
 use hephaestus_core::settings::{self, Settings};
-pub use hephaestus_core::settings::{RecipeError, problem, quantity, to_yaml};
+pub use hephaestus_core::settings::{RecipeError, STANDARD_INPUT, problem, quantity, to_yaml};
 pub use sections::Recipe;
 
 /// A recipe, and where each of its keys was written.
@@ -42,7 +42,7 @@ impl Settings for Recipe {
     }
 }
 
-/// Reads the recipe at `path`, with `overrides` of the form `KEY=VALUE` (`data.sequence_length=4096`) applied to it.
+/// Reads the recipe at `path`, or from standard input where that is [`STANDARD_INPUT`], with `overrides` of the form `KEY=VALUE` (`data.sequence_length=4096`) applied to it.
 ///
 /// # Errors
 /// The file cannot be read, or whatever is wrong in it or in an override, all at once and in order.
@@ -69,8 +69,10 @@ const OPENING: &str = "\
 
 A recipe is a YAML file that says what is trained, on what, how and where to. `hephaestus-train --recipe FILE` runs it,
 `--dry-run` prints what it comes to, `--set data.sequence_length=4096` overrides a key, `--print-schema` prints the JSON
-Schema that editors complete and check by. Keys that do not exist are refused. Paths are relative to the folder the command
-is run in.
+Schema that editors complete and check by. Keys that do not exist are refused.
+
+Paths are relative to the folder the command is run in. `~` at their beginning, `$NAME` and `${NAME}` (in quotes
+inside of `{ }`) are expanded; a variable that is not set is refused, and so are URLs such as `s3://bucket/run`. `--recipe -` reads the recipe from standard input.
 
 Quantities are written as people write them:
 

@@ -1,8 +1,10 @@
 //! What keys of a recipe owe each other, as far as the recipe alone can tell.
 
+use std::collections::HashSet;
+
 use hephaestus_core::settings::or;
 
-use super::problem::{Positions, Problem, nearest};
+use super::problem::{Positions, Problem, SHOWN, nearest};
 use super::quantity::{Count, Rows};
 use super::sections::{Mode, Recipe, Schedule, ScheduleKind, Stage, Start};
 
@@ -124,9 +126,10 @@ impl Rules<'_> {
         if stages.is_empty() {
             self.complain("stages", "holds no stage: give at least one");
         }
+        let mut names = HashSet::new();
         for (at, stage) in stages.iter().enumerate() {
             let key = format!("stages.{at}");
-            if stage.name.is_empty() || stages[..at].iter().any(|before| before.name == stage.name) {
+            if stage.name.is_empty() || !names.insert(&stage.name) {
                 let message = format!("is `{}`: every stage has a name of its own", stage.name);
                 self.complain(&format!("{key}.name"), message);
             }
@@ -144,7 +147,10 @@ impl Rules<'_> {
         let sources = &self.recipe.data.sources;
         for (name, weight) in mixture {
             let key = format!("{stage}.mixture.{name}");
-            if !sources.contains_key(name) {
+            if !sources.contains_key(name) && self.problems.len() >= SHOWN {
+                // Looking for what was meant takes time, and is not shown any more.
+                self.complain(&key, "no source of this name");
+            } else if !sources.contains_key(name) {
                 let names: Vec<_> = sources.keys().map(String::as_str).collect();
                 let message = match nearest(name, names.iter().copied()) {
                     Some(near) => format!("no source of this name; did you mean {near}?"),

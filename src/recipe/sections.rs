@@ -25,6 +25,7 @@ pub struct Recipe {
     pub model: Model,
     /// Folder with `tokenizer.json` and its companions, as Hugging Face lays it out; `model.from` where it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "path"))]
     pub tokenizer: Option<PathBuf>,
     /// The corpora and how they become rows.
     pub data: Data,
@@ -60,6 +61,7 @@ pub struct Run {
     pub name: String,
     /// Folder for checkpoints and logs; `checkpoints/NAME` where it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "path"))]
     pub output: Option<PathBuf>,
     /// Seed of fresh weights and of the order of the data.
     #[serde(default)]
@@ -73,9 +75,11 @@ pub struct Run {
 pub struct Model {
     /// Hugging Face folder, or a checkpoint of this trainer, to take the weights from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "path"))]
     pub from: Option<PathBuf>,
     /// A `config.json` (or the folder that holds one) to draw fresh weights for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "path"))]
     pub config: Option<PathBuf>,
     /// Take the optimizer's moments from the checkpoint in `from` too: the schedule and the data begin anew.
     #[serde(default)]
@@ -125,6 +129,7 @@ pub struct Data {
 #[serde(deny_unknown_fields)]
 pub struct Source {
     /// Path of its `.bin` and `.idx`, without the ending.
+    #[schemars(extend("format" = "path"))]
     pub path: PathBuf,
     /// Share of its documents that is never trained on and validates.
     #[serde(default = "held_out")]

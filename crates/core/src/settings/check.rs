@@ -1,10 +1,12 @@
 //! The tree against the recipe's own types, by the JSON Schema that is derived from them: every key that does not exist, is
 //! missing, or holds what it must not, all of them in one go.
 
+use std::collections::HashSet;
 use std::str::FromStr;
 
 use serde_json::{Map, Number, Value as Json};
 
+use super::path;
 use super::problem::{Place, Positions, Problem, nearest};
 use super::quantity::{Bytes, Count, Interval, Part, Rows, Share, Time};
 use super::tree::{Node, Value};
@@ -60,6 +62,12 @@ impl<'a> Walk<'a> {
                 };
                 return self.wrong(place, key, message);
             }
+            Value::Scalar { text, .. } if schema["format"] == "path" => {
+                return match path::expand(text, |name| std::env::var(name).ok()) {
+                    Ok(path) => Some(Json::String(path)),
+                    Err(message) => self.wrong(place, key, message),
+                };
+            }
             Value::Scalar { text, plain } => {
                 if let Some(value) = scalar(text, *plain, schema) {
                     return Some(value);
@@ -75,7 +83,7 @@ impl<'a> Walk<'a> {
             Value::Map(_) if is(schema, "object") => return Some(self.section(node, schema, key, place)),
             _ => {}
         }
-        self.wrong(place, key, format!("is {}: expected {}", node.describe(), expected(schema)))
+        self.wrong(place, key, mistaken(node, schema))
     }
 
     fn section(&mut self, node: &Node, schema: &'a Json, key: &str, place: Place) -> Json {
@@ -91,6 +99,7 @@ impl<'a> Walk<'a> {
         };
         // A misspelled key is not also said to be missing.
         let mut meant = Vec::new();
+        let written: HashSet<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
         for entry in entries {
             if let Some(property) = properties.get(&entry.key) {
                 let value = self.value(&entry.node, property, &inside(&entry.key), entry.place);
@@ -101,7 +110,7 @@ impl<'a> Walk<'a> {
             let near = nearest(&entry.key, all.iter().copied());
             meant.extend(near);
             let message = match (near, self.elsewhere(&entry.key)) {
-                (Some(near), _) if node.get(near).is_some() => {
+                (Some(near), _) if written.contains(near) => {
                     format!("unknown key; did you mean {near}, which is there already?")
                 }
                 (Some(near), _) => format!("unknown key; did you mean {near}?"),
@@ -244,11 +253,32 @@ fn scalar(text: &str, plain: bool, schema: &Json) -> Option<Json> {
     None
 }
 
+/// What is wrong with a value that is not what a schema asks for.
+fn mistaken(node: &Node, schema: &Json) -> String {
+    if let Value::Scalar { text, plain } = &node.value {
+        if !plain && scalar(text, true, schema).is_some() {
+            return format!("is text, as it is in quotes: write {text} without them");
+        }
+        let meant = match text.to_lowercase().as_str() {
+            "true" | "yes" | "on" => Some("true"),
+            "false" | "no" | "off" => Some("false"),
+            _ => None,
+        };
+        if let Some(meant) = meant.filter(|_| is(schema, "boolean")) {
+            return format!("is `{text}`: write {meant}");
+        }
+    }
+    format!("is {}: expected {}", node.describe(), expected(schema))
+}
+
 /// What a schema asks for, in words.
 pub(super) fn expected(schema: &Json) -> String {
     let names = choices(schema);
     if !names.is_empty() {
         return or(&names);
+    }
+    if schema["format"] == "path" {
+        return "a path".to_owned();
     }
     for (kind, words) in
         [("object", "a section of keys"), ("array", "a list"), ("boolean", "true or false"), ("string", "text")]

@@ -1,5 +1,7 @@
 //! Settings from their file: read, overridden, checked, and only then deserialized.
 
+use std::collections::HashSet;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use saphyr_parser::Marker;
@@ -13,6 +15,8 @@ use super::{check, overrides, schema};
 
 /// The version of the recipe format that this program reads.
 const VERSION: &str = "1";
+/// The path that stands for standard input.
+pub const STANDARD_INPUT: &str = "-";
 /// Largest file read, in bytes.
 const MAX_FILE: u64 = 1 << 20;
 
@@ -53,23 +57,27 @@ pub enum RecipeError {
     Problems(#[from] Problems),
 }
 
-/// Reads the recipe at `path`, with `overrides` of the form `KEY=VALUE` (`data.sequence_length=4096`) applied to it.
+/// Reads the recipe at `path`, or from standard input where that is `-`, with `overrides` of the form `KEY=VALUE` (`data.sequence_length=4096`) applied to it.
 ///
 /// # Errors
 /// The file cannot be read, or whatever is wrong in it or in an override, all at once and in order.
 pub fn load<T: Settings>(path: &Path, overrides: &[String]) -> Result<Loaded<T>, RecipeError> {
-    if !path.exists() {
+    let (path, file): (&Path, Box<dyn Read>) = if path == Path::new(STANDARD_INPUT) {
+        (Path::new("standard input"), Box::new(std::io::stdin()))
+    } else if path.exists() {
+        (path, Box::new(fs_err::File::open(path)?))
+    } else {
         return Err(RecipeError::Missing { path: path.to_owned(), example: T::EXAMPLE });
-    }
-    let size = fs_err::metadata(path)?.len();
+    };
     let refuse = |message: String| {
         let positions = Positions::new(path, overrides);
         Problems::new(vec![positions.problem("", message)])
     };
-    if size > MAX_FILE {
-        return Err(refuse(format!("{size} bytes: a recipe has at most {MAX_FILE}")).into());
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(refuse(format!("more than {MAX_FILE} bytes: a recipe has at most so many")).into());
     }
-    let bytes = fs_err::read(path)?;
     let text = match String::from_utf8(bytes) {
         Ok(text) => text,
         Err(error) => {
@@ -114,9 +122,10 @@ pub fn parse<T: Settings>(text: &str, file: &Path, overrides: &[String]) -> Resu
     match serde_json::from_value::<T>(value) {
         Ok(recipe) => {
             // Rules between keys hold for what is sound; a section with a problem of its own is not accused further.
-            let suspects: Vec<String> = problems.iter().map(|problem| section(&problem.key).to_owned()).collect();
-            let broken = recipe.broken(&positions);
-            problems.extend(broken.into_iter().filter(|problem| !suspects.contains(&section(&problem.key).to_owned())));
+            let suspects: HashSet<&str> = problems.iter().map(|problem| section(&problem.key)).collect();
+            let mut broken = recipe.broken(&positions);
+            broken.retain(|problem| !suspects.contains(section(&problem.key)));
+            problems.extend(broken);
             if problems.is_empty() { Ok(Loaded { recipe, positions }) } else { Err(Problems::new(problems)) }
         }
         Err(error) => {

@@ -6,6 +6,7 @@
 mod check;
 pub mod load;
 mod overrides;
+mod path;
 pub mod problem;
 pub mod quantity;
 pub mod reference;
@@ -14,6 +15,6 @@ mod tree;
 mod written;
 
 pub use check::or;
-pub use load::{Loaded, RecipeError, Settings, load, parse};
+pub use load::{Loaded, RecipeError, STANDARD_INPUT, Settings, load, parse};
 pub use reference::reference;
 pub use schema::{schema, to_yaml};

@@ -31,7 +31,11 @@ pub struct Problem {
     pub message: String,
 }
 
-/// All that is wrong, in the order in which it was written; one line each, and their number where there are several.
+/// Problems that are shown, of more.
+pub const SHOWN: usize = 50;
+
+/// All that is wrong, in the order in which it was written; one line each for the first [`SHOWN`], and their number where
+/// there are several.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Problems(Vec<Problem>);
 
@@ -68,13 +72,17 @@ impl fmt::Display for Problem {
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, problem) in self.0.iter().enumerate() {
+        for (at, problem) in self.0.iter().take(SHOWN).enumerate() {
             if at > 0 {
                 f.write_str("\n")?;
             }
             write!(f, "{problem}")?;
         }
-        if self.0.len() > 1 { write!(f, "\n{} problems", self.0.len()) } else { Ok(()) }
+        match self.0.len() {
+            0 | 1 => Ok(()),
+            some @ ..=SHOWN => write!(f, "\n{some} problems"),
+            many => write!(f, "\n{many} problems, of which the first {SHOWN} are shown"),
+        }
     }
 }
 
@@ -131,8 +139,14 @@ impl Positions {
     }
 }
 
+/// Longest text that is compared letter by letter with what may have been meant.
+const NAME: usize = 256;
+
 /// The candidate that was most likely meant by `written`, if any is near.
 pub fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if written.len() > NAME {
+        return None;
+    }
     let closeness = |candidate: &&str| strsim::normalized_damerau_levenshtein(&written.to_lowercase(), candidate);
     let best = candidates.into_iter().max_by(|a, b| closeness(a).total_cmp(&closeness(b)))?;
     // Half of the letters in place, or one of the two begins the other: `seq` for `sequences`.

@@ -3,6 +3,8 @@
 //! Scalars stay text: what they mean is for the recipe's types to say, so `name: 8e3` and `name: no` are names. What would
 //! make a file say less than it shows (anchors, aliases, merge keys, tags, a second document) is refused.
 
+use std::collections::HashMap;
+
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, StrInput};
 
 use super::problem::Place;
@@ -159,6 +161,7 @@ impl<'text> Reader<'text> {
 
     fn map(&mut self, depth: usize) -> Result<Value, Complaint> {
         let mut entries: Vec<Entry> = Vec::new();
+        let mut places: HashMap<String, Place> = HashMap::new();
         loop {
             let (event, span) = self.next()?;
             if event == Event::MappingEnd {
@@ -173,14 +176,15 @@ impl<'text> Reader<'text> {
             };
             if text == "<<" {
                 self.complaints.push((key.place, "a merge key (`<<`): a recipe writes every value out".to_owned()));
-            } else if let Some(first) = entries.iter().find(|entry| entry.key == text) {
-                let line = if let Place::File { line, .. } = first.place {
+            } else if let Some(first) = places.get(&text) {
+                let line = if let Place::File { line, .. } = first {
                     format!(" (first in line {line})")
                 } else {
                     String::new()
                 };
                 self.complaints.push((key.place, format!("{text}: written twice{line}; keep one")));
             } else {
+                places.insert(text.clone(), key.place);
                 entries.push(Entry { key: text, place: key.place, node });
             }
         }

@@ -28,6 +28,7 @@ pub struct Settings {
     /// Benchmark files: JSON, JSON lines (also under the name .json) or text, of which each paragraph is an item; and
     /// folders of such.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("items" = { "type": "string", "format": "path" }))]
     pub against: Vec<PathBuf>,
     /// Keys of a JSON record, at any depth, whose strings a document must not hold.
     pub fields: Vec<String>,

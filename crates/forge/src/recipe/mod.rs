@@ -68,8 +68,11 @@ const OPENING: &str = "\
 
 A forge recipe is a YAML file that says which corpora to build from which documents, how these become text, and which are left
 out. `hephaestus-forge build --recipe FILE` builds them, `--dry-run` prints what would be read, `--set seed=1` overrides a key,
-`--print-schema` prints the JSON Schema that editors complete and check by. Keys that do not exist are refused. Paths are
-relative to the folder the command is run in. [forge-agent.yaml](../recipes/forge-agent.yaml) is a whole one, commented.
+`--print-schema` prints the JSON Schema that editors complete and check by. Keys that do not exist are refused.
+[forge-agent.yaml](../recipes/forge-agent.yaml) is a whole one, commented.
+
+Paths are relative to the folder the command is run in. `~` at their beginning, `$NAME` and `${NAME}` (in quotes
+inside of `{ }`) are expanded; a variable that is not set is refused, and so are URLs such as `s3://bucket/run`.
 
 Quantities are written as people write them:
 

@@ -19,8 +19,10 @@ pub struct Recipe {
     #[schemars(range(min = 1, max = 1))]
     pub version: u32,
     /// Folder of the corpora, the report and, while it is built, of the work.
+    #[schemars(extend("format" = "path"))]
     pub output: PathBuf,
     /// Folder with `tokenizer.json` and its companions, as Hugging Face lays it out.
+    #[schemars(extend("format" = "path"))]
     pub tokenizer: PathBuf,
     /// What follows each document: `auto` for the tokenizer's end-of-document token, a token by its text, or `none`.
     #[serde(default = "auto")]
@@ -68,6 +70,7 @@ pub struct Input {
     /// How they are read.
     pub reader: Kind,
     /// Files and folders.
+    #[schemars(extend("items" = { "type": "string", "format": "path" }))]
     pub paths: Vec<PathBuf>,
     /// Extensions taken from folders, instead of the reader's own; `.gz` and `.zst` behind them are understood.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -31,6 +31,7 @@ pub struct Settings {
     pub prefix: Vec<Prefix>,
     /// Folder with templates of your own, `NAME.KIND.j2`, KIND being `operation`, `function` or `api`: they replace the
     /// built-in ones of their kind.
+    #[schemars(extend("format" = "path"))]
     pub templates: Option<PathBuf>,
     /// How conversations become text.
     pub conversation: conversation::Settings,
