@@ -2,15 +2,13 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use hephaestus_core::hashed::Entry;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::{CheckpointError, MANIFEST, MODEL, RECIPE, STATE, optimizer};
-use crate::corpus::manifest::hex;
 use crate::hf::folder::{INDEX, SINGLE};
 
 /// The files of a checkpoint.
@@ -21,16 +19,6 @@ pub struct Manifest {
     pub version: u32,
     /// By path inside the checkpoint, with `/` between its parts.
     pub files: BTreeMap<String, Entry>,
-}
-
-/// One file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Entry {
-    /// Its size.
-    pub bytes: u64,
-    /// Its SHA-256, in hexadecimal.
-    pub sha256: String,
 }
 
 impl Manifest {
@@ -92,7 +80,7 @@ impl Manifest {
         let own: Vec<_> = files.into_iter().skip(reader).step_by(readers.max(1)).collect();
         own.into_par_iter().try_for_each(|(name, expected)| {
             let file = inside(folder, name)?;
-            let found = entry(&file)?;
+            let found = Entry::read(&file)?;
             if found == *expected {
                 return Ok(());
             }
@@ -130,29 +118,6 @@ fn inside(folder: &Path, name: &str) -> Result<PathBuf, CheckpointError> {
     Err(CheckpointError::Damaged { file: folder.join(MANIFEST), reason })
 }
 
-/// Describes the files `names` in `folder`, by reading them back.
-pub(super) fn entries(folder: &Path, names: Vec<String>) -> std::io::Result<BTreeMap<String, Entry>> {
-    let described = names.into_par_iter().map(|name| {
-        let entry = entry(&folder.join(&name))?;
-        Ok((name, entry))
-    });
-    described.collect()
-}
-
-fn entry(path: &Path) -> std::io::Result<Entry> {
-    let mut file = fs_err::File::open(path)?;
-    let (mut hash, mut bytes, mut buffer) = (Sha256::new(), 0, vec![0; 1 << 20]);
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(Entry { bytes, sha256: hex(&hash.finalize()) }),
-            count => {
-                hash.update(&buffer[..count]);
-                bytes += count as u64;
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,7 +130,8 @@ mod tests {
         for (name, size) in names.iter().zip(sizes) {
             fs_err::write(folder.path().join(name), vec![7; size]).unwrap();
         }
-        let manifest = Manifest::new(entries(folder.path(), names.clone()).unwrap());
+        let entry = |name: &String| (name.clone(), Entry::read(&folder.path().join(name)).unwrap());
+        let manifest = Manifest::new(names.iter().map(entry).collect());
         let finds = |reader| manifest.verify(folder.path(), (reader, 2)).is_err();
         assert!(!finds(0) && !finds(1));
         let mut read = [0, 0];

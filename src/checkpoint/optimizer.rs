@@ -93,7 +93,7 @@ mod tests {
 
     use super::super::load;
     use super::*;
-    use crate::hf::tensors;
+    use crate::hf::tensors::Unwritten;
 
     const SHAPES: [(&str, &[i64]); 4] =
         [("a.exp_avg", &[5, 7]), ("a.master", &[2, 3, 4]), ("b.exp_avg", &[13]), ("b.master", &[1])];
@@ -145,6 +145,10 @@ mod tests {
         bounds.windows(2).map(hold).collect()
     }
 
+    fn write_file(path: PathBuf, tensors: &[(String, &Tensor)]) {
+        Unwritten::new(path, tensors, Kind::Float).unwrap().write().unwrap();
+    }
+
     /// Writes it by ranks, each of which there is `copies` times.
     fn write(folder: &Path, ranks: &[Vec<Slice>], copies: usize) {
         let writers = ranks.len() * copies;
@@ -152,7 +156,7 @@ mod tests {
             let (copy, rank) = (writer / ranks.len(), writer % ranks.len());
             let share = share(&ranks[rank], writer == 0, (copy, copies)).unwrap();
             let share: Vec<_> = share.iter().map(|(name, tensor)| (name.clone(), tensor)).collect();
-            tensors::write(&folder.join(file_name(writer, writers)), &share, Kind::Float).unwrap();
+            write_file(folder.join(file_name(writer, writers)), &share);
         }
     }
 
@@ -233,7 +237,7 @@ mod tests {
         let second = vec![("b.exp_avg[5..12 of 13]".to_owned(), values(7))];
         for (writer, tensors) in [first, second].iter().enumerate() {
             let tensors: Vec<_> = tensors.iter().map(|(name, tensor)| (name.clone(), tensor)).collect();
-            tensors::write(&folder.join(file_name(writer, 2)), &tensors, Kind::Float).unwrap();
+            write_file(folder.join(file_name(writer, 2)), &tensors);
         }
         let expected = [
             "FOLDER: 5 problems",
@@ -246,7 +250,7 @@ mod tests {
         ];
         assert_eq!(refused(folder), expected.join("\n  - "));
         let liar = [("b.master[0..3 of 1]".to_owned(), &values(3))];
-        tensors::write(&folder.join(file_name(1, 2)), &liar, Kind::Float).unwrap();
+        write_file(folder.join(file_name(1, 2)), &liar);
         let error = refused(folder);
         assert!(error.contains("b.master[0..3 of 1] has shape [3]: it is not the piece of a tensor"), "{error}");
     }

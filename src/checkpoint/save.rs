@@ -1,18 +1,19 @@
 //! Writes a checkpoint, whole or not at all, alone or with other ranks.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use hephaestus_core::hashed::{self, Entry};
 use tch::{Device, Kind, Tensor};
 
-use super::manifest::{Entry, Manifest, entries};
+use super::manifest::Manifest;
 use super::state::State;
 use super::together::Together;
 use super::{CheckpointError, MANIFEST, MODEL, RECIPE, STATE, find, optimizer, shared};
 use crate::hf;
 use crate::hf::layout::Layout;
 use crate::hf::stored::Stored;
+use crate::hf::tensors::Unwritten;
 use crate::model::config::ModelConfig;
 use crate::optim::slice::Slice;
 
@@ -81,20 +82,22 @@ fn write_share(
     refuse_not_finite(contents)?;
     let (rank, model) = (together.rank(), into.join(MODEL));
     let weights: Vec<_> = contents.weights.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
-    let mut in_model = hf::export::write_weights(&model, contents.layout, rank, &weights)?;
+    let in_model = |name: String| format!("{MODEL}/{name}");
+    let files = hf::export::weights(&model, contents.layout, rank, &weights)?;
+    let mut files: Vec<_> = files.into_iter().map(|(name, file)| (in_model(name), file)).collect();
     let share = optimizer::share(&contents.optimizer, rank == 0, contents.replica)?;
     let share: Vec<_> = share.iter().map(|(name, tensor)| (name.clone(), tensor)).collect();
     let optimizer = optimizer::file_name(rank, together.count());
-    hf::tensors::write(&into.join(&optimizer), &share, Kind::Float)?;
-    let mut names = vec![optimizer];
+    let file = Unwritten::new(into.join(&optimizer), &share, Kind::Float)?;
+    files.push((optimizer, file));
+    let mut written = hf::tensors::write_all(files)?;
     if rank == 0 {
-        in_model.extend(hf::export::write_rest(&model, contents.config, contents.layout, Some(contents.tokenizer))?);
-        write(&into.join(STATE), &json(contents.state)?)?;
-        write(&into.join(RECIPE), contents.recipe.as_bytes())?;
-        names.extend([STATE.to_owned(), RECIPE.to_owned()]);
+        let rest = hf::export::write_rest(&model, contents.config, contents.layout, Some(contents.tokenizer))?;
+        written.extend(rest.into_iter().map(|(name, entry)| (in_model(name), entry)));
+        written.insert(STATE.to_owned(), hashed::write(&into.join(STATE), &json(contents.state)?)?);
+        written.insert(RECIPE.to_owned(), hashed::write(&into.join(RECIPE), contents.recipe.as_bytes())?);
     }
-    names.extend(in_model.into_iter().map(|name| format!("{MODEL}/{name}")));
-    Ok(entries(into, names)?)
+    Ok(written)
 }
 
 /// Refuses weights that hold NaN or infinity: nothing could be trained or computed from them. One pass over each, which
@@ -103,17 +106,17 @@ fn refuse_not_finite(contents: &Contents<'_>) -> Result<(), CheckpointError> {
     let masters = contents.optimizer.iter().filter(|slice| slice.name.ends_with(".master"));
     let masters = masters.map(|slice| (&slice.name, &slice.tensor));
     let weights = contents.weights.iter().map(|(name, tensor)| (name, tensor));
-    let (mut names, mut extremes) = (Vec::new(), Vec::new());
+    let (mut names, mut finite) = (Vec::new(), Vec::new());
     for (name, tensor) in weights.chain(masters).filter(|(_, tensor)| tensor.numel() > 0) {
         // Both are NaN where any element is.
         let (least, most) = tensor.f_detach()?.f_aminmax(None, false)?;
         names.push(name);
-        extremes.push(most.f_sub(&least)?.f_to_kind(Kind::Float)?.f_to_device(Device::Cpu)?);
+        finite.push(least.f_isfinite()?.f_logical_and(&most.f_isfinite()?)?.f_to_device(Device::Cpu)?);
     }
     if names.is_empty() {
         return Ok(());
     }
-    let finite = Vec::<bool>::try_from(Tensor::f_stack(&extremes, 0)?.f_isfinite()?)?;
+    let finite = Vec::<bool>::try_from(Tensor::f_stack(&finite, 0)?)?;
     let names: Vec<_> = names.into_iter().zip(finite).filter(|(_, finite)| !finite).map(|(name, _)| name).collect();
     match names.first() {
         None => Ok(()),
@@ -130,7 +133,7 @@ fn finish(hidden: &Path, folder: &Path, shares: Vec<BTreeMap<String, Entry>>) ->
     stored.check_all(&mut problems);
     stored.refuse(problems)?;
     fs_err::File::open(hidden.join(MODEL))?.sync_all()?;
-    write(&hidden.join(MANIFEST), &json(&manifest)?)?;
+    hashed::write(&hidden.join(MANIFEST), &json(&manifest)?)?;
     publish(hidden, folder)
 }
 
@@ -138,12 +141,6 @@ fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, CheckpointError> {
     let mut text = serde_json::to_vec_pretty(value).map_err(std::io::Error::from)?;
     text.push(b'\n');
     Ok(text)
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
-    let mut file = fs_err::File::create(path)?;
-    file.write_all(bytes)?;
-    Ok(file.sync_all()?)
 }
 
 /// Gives the finished folder its name.

@@ -4,17 +4,19 @@
 //! all of it alone: the folder is written under a hidden name beside its own, synced and renamed, so that what has its name
 //! is whole.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use hephaestus_core::hashed::{self, Entry};
 use serde_json::{Map, Value, json};
 use tch::{Kind, Tensor};
 
+use super::config;
 use super::dtype::Dtype;
 use super::error::HfError;
 use super::folder::INDEX;
 use super::layout::{Layout, WeightFile};
-use super::{config, tensors};
+use super::tensors::{self, Unwritten};
 use crate::model::config::ModelConfig;
 
 /// Files that make a tokenizer, and what generation defaults a model came with; those there are copied.
@@ -60,7 +62,8 @@ pub fn save(
         fs_err::remove_dir_all(&temporary)?;
     }
     fs_err::create_dir_all(&temporary)?;
-    let written = write_files(&temporary, kind, &files)
+    let written = unwritten(&temporary, kind, &files)
+        .and_then(tensors::write_all)
         .and_then(|_| write_rest(&temporary, config, &layout, tokenizer))
         .and_then(|_| Ok(publish(&temporary, folder)?));
     if written.is_err() {
@@ -70,22 +73,21 @@ pub fn save(
     written
 }
 
-/// Writes the files into `folder` that `layout` has `writer` write, out of exactly the parameters in them, in any order, and
-/// returns their names.
+/// The files in `folder` that `layout` has `writer` write, out of exactly the parameters in them, in any order, by their names.
 ///
 /// # Errors
-/// [`HfError::Weights`] with every tensor that does not fit, [`HfError::Io`] where writing fails.
-pub fn write_weights(
+/// [`HfError::Weights`] with every tensor that does not fit.
+pub fn weights(
     folder: &Path,
     layout: &Layout,
     writer: usize,
     tensors: &[(&str, &Tensor)],
-) -> Result<Vec<String>, HfError> {
-    write_files(folder, layout.kind(), &check(folder, layout, writer, tensors)?)
+) -> Result<Vec<(String, Unwritten)>, HfError> {
+    unwritten(folder, layout.kind(), &check(folder, layout, writer, tensors)?)
 }
 
 /// Writes into `folder` all that is there beside the files of weights (their index where there are several, configuration and
-/// tokenizer), and returns the names.
+/// tokenizer), and describes them by their names.
 ///
 /// # Errors
 /// [`HfError::Io`] where writing fails.
@@ -94,8 +96,8 @@ pub fn write_rest(
     config: &ModelConfig,
     layout: &Layout,
     tokenizer: Option<&Path>,
-) -> Result<Vec<String>, HfError> {
-    let mut written = Vec::new();
+) -> Result<BTreeMap<String, Entry>, HfError> {
+    let mut written = BTreeMap::new();
     if layout.files().len() > 1 {
         let mut weight_map = Map::new();
         for WeightFile { name, parameters, .. } in layout.files() {
@@ -103,21 +105,17 @@ pub fn write_rest(
         }
         let total: u64 = layout.files().iter().map(|file| file.bytes).sum();
         let index = json!({ "metadata": { "total_size": total }, "weight_map": weight_map });
-        write_json(&folder.join(INDEX), &index)?;
-        written.push(INDEX.to_owned());
+        written.insert(INDEX.to_owned(), write_json(&folder.join(INDEX), &index)?);
     }
-    write_json(&folder.join("config.json"), &config::to_json(config, layout.dtype()))?;
-    written.push("config.json".to_owned());
+    let name = "config.json";
+    written.insert(name.to_owned(), write_json(&folder.join(name), &config::to_json(config, layout.dtype()))?);
     for name in COMPANIONS {
         let Some(from) = tokenizer.map(|folder| folder.join(name)).filter(|path| path.is_file()) else { continue };
-        fs_err::copy(&from, folder.join(name))?;
-        fs_err::File::open(folder.join(name))?.sync_all()?;
-        written.push(name.to_owned());
+        written.insert(name.to_owned(), hashed::write(&folder.join(name), &fs_err::read(from)?)?);
     }
     let generation = "generation_config.json";
-    if !written.iter().any(|name| name == generation) {
-        write_json(&folder.join(generation), &generation_json(config))?;
-        written.push(generation.to_owned());
+    if !written.contains_key(generation) {
+        written.insert(generation.to_owned(), write_json(&folder.join(generation), &generation_json(config))?);
     }
     Ok(written)
 }
@@ -174,12 +172,11 @@ fn check<'l, 't>(
     if problems.is_empty() { Ok(files) } else { Err(HfError::Weights { folder: folder.to_owned(), problems }) }
 }
 
-fn write_files(into: &Path, kind: Kind, files: &[Filled<'_, '_>]) -> Result<Vec<String>, HfError> {
-    let written = files.iter().map(|(file, tensors)| {
-        tensors::write(&into.join(&file.name), tensors, kind)?;
-        Ok(file.name.clone())
-    });
-    written.collect()
+fn unwritten(into: &Path, kind: Kind, files: &[Filled<'_, '_>]) -> Result<Vec<(String, Unwritten)>, HfError> {
+    let unwritten = files
+        .iter()
+        .map(|(file, tensors)| Ok((file.name.clone(), Unwritten::new(into.join(&file.name), tensors, kind)?)));
+    unwritten.collect()
 }
 
 fn hidden_sibling(folder: &Path) -> Result<PathBuf, HfError> {
@@ -202,12 +199,10 @@ fn generation_json(config: &ModelConfig) -> Value {
     Value::Object(object)
 }
 
-fn write_json(path: &Path, value: &Value) -> Result<(), HfError> {
+fn write_json(path: &Path, value: &Value) -> Result<Entry, HfError> {
     let mut text = serde_json::to_vec_pretty(value).map_err(std::io::Error::from)?;
     text.push(b'\n');
-    let mut file = fs_err::File::create(path)?;
-    std::io::Write::write_all(&mut file, &text)?;
-    Ok(file.sync_all()?)
+    Ok(hashed::write(path, &text)?)
 }
 
 /// Syncs the finished folder and gives it its name.
