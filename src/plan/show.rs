@@ -313,10 +313,12 @@ fn batch(page: &mut Page, plan: &Plan) {
         String::new()
     };
     page.line("", &format!("{each}{times}"));
-    let steps = plan.steps();
-    let all = thousands(steps.saturating_mul(plan.tokens_a_step()));
+    let left: u64 = (0..plan.stages.len()).map(|stage| plan.steps_left(stage)).sum();
+    let all = thousands(left.saturating_mul(plan.tokens_a_step()));
     let stages = count(plan.stages.len() as u64, "stage");
-    page.line("training", &format!("{} in {stages}, {all} tokens", count(steps, "step")));
+    let made = plan.steps() - left;
+    let after = if made > 0 { format!(" left after {}", thousands(made)) } else { String::new() };
+    page.line("training", &format!("{}{after} in {stages}, {all} tokens", count(left, "step")));
     let optimizer = &plan.optimizer;
     let or_off = |value: f64| if value > 0.0 { value.to_string() } else { "off".to_owned() };
     page.line(
