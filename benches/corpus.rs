@@ -56,8 +56,14 @@ fn main() -> Outcome {
 /// Opening a corpus of 100 B tokens and seeking in it.
 fn huge(criterion: &mut Criterion, folder: &Path) -> Outcome {
     let prefix = write_huge(folder)?;
-    let settings =
-        Settings { held_out: 0.01, packing: Packing::Split, length: 4096, end: Some(END), document_mask: true };
+    let settings = Settings {
+        held_out: 0.01,
+        packing: Packing::Split,
+        length: 4096,
+        end: Some(END),
+        vocab_size: 32_000,
+        document_mask: true,
+    };
     let before = resident()?;
     let asked = Instant::now();
     let source = Source::open(&prefix, &settings)?;
@@ -109,7 +115,8 @@ fn throughput(criterion: &mut Criterion, folder: &Path) -> Outcome {
 }
 
 fn loader(prefix: &Path, packing: Packing) -> Outcome<Loader> {
-    let settings = Settings { held_out: 0.01, packing, length: LENGTH, end: None, document_mask: true };
+    let settings =
+        Settings { held_out: 0.01, packing, length: LENGTH, end: None, vocab_size: 32_000, document_mask: true };
     let settings = LoaderSettings {
         sources: Arc::new(vec![Source::open(prefix, &settings)?]),
         keys: vec![key(0, "measured")],

@@ -449,11 +449,13 @@ fn token_ids_beyond_the_model_are_an_error_that_says_how_to_find_them() {
     fs_err::remove_file(folder.path().join("corpora/prose.manifest.json")).unwrap();
     let tokens = folder.path().join("corpora/prose.bin");
     let mut bytes = fs_err::read(&tokens).unwrap();
-    let middle = bytes.len() / 4..bytes.len() / 4 * 3;
+    let middle = bytes.len() / 8 * 2..bytes.len() / 8 * 6;
     bytes[middle].as_chunks_mut::<2>().0.iter_mut().step_by(7).for_each(|token| *token = 999_u16.to_le_bytes());
     fs_err::write(&tokens, bytes).unwrap();
     let err = fail(&folder, &["--set", "data.end_of_document=none"]);
-    assert!(err.contains("a corpus may hold token ids beyond the model's vocabulary: check each with"), "{err}");
+    assert!(err.contains("corpora/prose.bin: document "), "{err}");
+    assert!(err.contains(": found token 999, expected one below 320, the vocabulary of the model; run"), "{err}");
+    assert!(err.contains("`hephaestus-forge verify corpora/prose --tokenizer FOLDER`"), "{err}");
     assert!(!err.contains("panicked"), "{err}");
 }
 

@@ -1,7 +1,7 @@
 //! One safetensors file: written from tensors, or mapped.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use hephaestus_core::hashed::{Entry, Hashed};
@@ -109,7 +109,10 @@ impl Mapped {
         let file = fs_err::File::open(&path)?;
         // SAFETY: the map is only read, and every offset into it is checked against its length. A file cut short by
         // another process meanwhile would end this one, as with every reader that maps; weights are written once.
-        let map = unsafe { Mmap::map(file.file()) }?;
+        let map = unsafe { Mmap::map(file.file()) };
+        let map = map.map_err(|error| {
+            io::Error::new(error.kind(), format!("{}: cannot be mapped into memory: {error}", path.display()))
+        })?;
         Ok(Self { path, map })
     }
 

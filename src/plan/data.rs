@@ -70,10 +70,18 @@ pub(super) fn data(
             packing: section.packing,
             length: sequence_length,
             end: end_of_document,
+            vocab_size: model.map_or(u32::MAX, |model| model.config.vocab_size as u32),
             document_mask: section.document_mask,
         };
         match source::Source::open(&source.path, &settings) {
             Ok(rows) => {
+                match rows.predicts() {
+                    Ok(true) => {}
+                    // Without a training row there is another message.
+                    Ok(false) if rows.rows() == 0 => {}
+                    Ok(false) => findings.complain(key, unpredictable(source, end_of_document)),
+                    Err(error) => findings.complain(key, error.to_string()),
+                }
                 let (rows, held_out_rows) = (rows.rows(), rows.held_out_rows());
                 if held_out_rows == 0 {
                     findings.remark(format!("{name} holds nothing out: its loss is not measured in validation"));
@@ -113,6 +121,16 @@ fn open<'a>(name: &'a str, key: &str, source: &'a Source) -> Result<Opened<'a>, 
     }
     let last = last_tokens(&corpus).map_err(|error| error.to_string())?;
     Ok(Opened { name, key: key.to_owned(), source, corpus, last })
+}
+
+/// The message for a corpus of which nothing can be predicted.
+fn unpredictable(source: &Source, end: Option<u32>) -> String {
+    let path = source.path.display();
+    let advice = if end.is_none() { ", or set data.end_of_document to a token to be predicted after each" } else { "" };
+    format!(
+        "{path}: no document to train on has a token after its first, so there is nothing to predict: give documents of two \
+         tokens or more{advice}"
+    )
 }
 
 fn missing(prefix: &Path, file: &Path) -> String {

@@ -88,8 +88,8 @@ pub fn resolve(loaded: &Loaded, machine: &Machine) -> Result<Plan, PlanError> {
     if findings.problems.is_empty() { Ok(plan) } else { Err(Problems::new(findings.problems)) }
 }
 
-/// What the recipe leaves open. On a CPU half of the machine's memory is left to the system, other programs and the corpora,
-/// which are mapped into it; its ranks share the other half.
+/// What the recipe leaves open. On a CPU half of the machine's memory is left to the system, other programs and the files that
+/// are cached in it; its ranks share the other half.
 fn room(recipe: &Recipe, compute: Compute, there: u64, ranks: usize) -> Room {
     let there = if compute == Compute::Cpu { there / 2 / (ranks as u64).max(1) } else { there };
     Room {

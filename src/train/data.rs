@@ -35,6 +35,7 @@ impl Data {
                 packing: plan.data.packing,
                 length: plan.data.sequence_length,
                 end: plan.data.end_of_document,
+                vocab_size: plan.model.config.vocab_size as u32,
                 document_mask: plan.data.document_mask,
             };
             let opened = Source::open(&source.prefix, &settings).with_context(|| format!("source {}", source.name))?;

@@ -57,6 +57,11 @@ impl BestFit {
         Ok(packed)
     }
 
+    /// The documents.
+    pub(super) fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
     /// Rows of all documents.
     pub(super) fn rows(&self) -> u64 {
         self.starts.last().copied().unwrap_or(0)
@@ -204,7 +209,7 @@ mod tests {
         let (_folder, prefix) = sample::corpus(lengths, None);
         let corpus = Arc::new(Corpus::open(&prefix).unwrap());
         let all = 0..corpus.documents();
-        BestFit::new(Stream::new(&corpus, std::slice::from_ref(&all), end).unwrap(), length).unwrap()
+        BestFit::new(Stream::new(&corpus, std::slice::from_ref(&all), end, 1 << 30).unwrap(), length).unwrap()
     }
 
     fn rows(packed: &BestFit) -> Batch {

@@ -25,6 +25,55 @@ pub enum CorpusError {
         /// What should.
         expected: String,
     },
+    /// A file became shorter while it was read.
+    #[error(
+        "{}: byte {offset} cannot be read: the file has {left} bytes, and had {opened} when it was opened; restore the \
+         file, and start the same command again",
+        file.display()
+    )]
+    CutShort {
+        /// The file.
+        file: PathBuf,
+        /// Byte offset of the read.
+        offset: u64,
+        /// Bytes in it when it was opened.
+        opened: u64,
+        /// Bytes in it now.
+        left: u64,
+    },
+    /// The operating system refused to read a file that was opened before.
+    #[error(
+        "{}: byte {offset} cannot be read: {error}; check the disk that holds the file, and start the same command again",
+        file.display()
+    )]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// Byte offset of the read.
+        offset: u64,
+        /// The reason.
+        error: std::io::Error,
+    },
+    /// A token that the model has no embedding for.
+    #[error(
+        "{}: document {document}, token {place}: found token {token}, expected one below {vocab_size}, the vocabulary of \
+         the model; run `hephaestus-forge verify {} --tokenizer FOLDER` with the folder of the tokenizer, and tokenize \
+         the corpus again",
+        file.display(),
+        file.with_extension("").display()
+    )]
+    BeyondVocabulary {
+        /// The `.bin` file.
+        file: PathBuf,
+        /// The document, counted from 0.
+        document: u64,
+        /// The place of the token in the document, counted from 0.
+        place: u64,
+        /// The token.
+        token: i64,
+        /// Tokens are below this.
+        vocab_size: u32,
+    },
     /// A caller asked for documents or tokens that the corpus does not hold.
     #[error("{}: {start}..{end} lies outside the corpus, which holds {held}", file.display())]
     OutOfRange {

@@ -1,6 +1,7 @@
 //! Reads a Megatron-LM indexed dataset (`prefix.bin`, `prefix.idx`), and the loss weights beside it (`prefix.loss`).
 //!
-//! Opening costs O(1): the header, the sizes and the outermost entries are checked; every other entry when it is read.
+//! Opening checks the header, the sizes and the outermost entries, whatever the size of the corpus; every other entry is
+//! checked when it is read. A small index is held in memory.
 
 use std::ops::Range;
 use std::path::Path;
@@ -9,7 +10,11 @@ use sha2::{Digest, Sha256};
 
 use super::format::{CorpusError, HEADER, MAGIC, TokenType, path_of};
 use super::manifest::{Manifest, hex};
+use super::reader::Reader;
 use super::storage::Storage;
+
+/// Largest index held in memory, in bytes: that of 1.6 M documents.
+const HELD: u64 = 32 << 20;
 
 /// An open corpus.
 #[derive(Debug)]
@@ -30,15 +35,8 @@ impl Corpus {
     /// # Errors
     /// Either file is missing, or the header, the sizes or the outermost entries contradict each other.
     pub fn open(prefix: &Path) -> Result<Self, CorpusError> {
-        let corpus = Self::open_unmapped(prefix)?;
-        corpus.map();
-        Ok(corpus)
-    }
-
-    /// As [`Self::open`], without maps until [`Self::map`]: a few reads in place bring less into memory than a map does,
-    /// which brings what lies around each of them.
-    pub(super) fn open_unmapped(prefix: &Path) -> Result<Self, CorpusError> {
-        let (idx, bin) = (Storage::open(&path_of(prefix, "idx"))?, Storage::open(&path_of(prefix, "bin"))?);
+        let (mut idx, bin) = (Storage::open(&path_of(prefix, "idx"))?, Storage::open(&path_of(prefix, "bin"))?);
+        idx.hold(HELD)?;
         let (bytes, length) = (bin.length(), idx.length());
         let loss = path_of(prefix, "loss");
         let loss = if loss.exists() { Some(Storage::open(&loss)?) } else { None };
@@ -78,13 +76,12 @@ impl Corpus {
         for (entry, wanted) in [(0, 0), (corpus.boundaries - 1, corpus.sequences)] {
             let found = corpus.boundary(entry)?;
             if found != wanted {
-                let at = HEADER + 12 * corpus.sequences + 8 * entry;
-                return Err(corpus.bad(at, format!("boundary {found}"), &wanted.to_string()));
+                return Err(corpus.bad(corpus.boundary_at(entry), format!("boundary {found}"), &wanted.to_string()));
             }
         }
         if corpus.sequences > 0 {
             if corpus.offset(0)? != 0 {
-                return Err(corpus.bad(HEADER + 4 * corpus.sequences, "a first offset above 0".into(), "0"));
+                return Err(corpus.bad(corpus.offset_at(0), "a first offset above 0".into(), "0"));
             }
             let last = corpus.sequences - 1;
             let count = i32::from_le_bytes(corpus.entry(HEADER + 4 * last)?);
@@ -104,16 +101,6 @@ impl Corpus {
             return Err(CorpusError::Malformed { file: loss.path().to_owned(), offset: 0, found, expected });
         }
         Ok(corpus)
-    }
-
-    /// Maps its files, where the system allows that.
-    pub(super) fn map(&self) {
-        [Some(&self.bin), Some(&self.idx), self.loss.as_ref()].into_iter().flatten().for_each(Storage::map);
-    }
-
-    /// Says that from now on reads are short and all over the corpus.
-    pub(super) fn scattered(&self) {
-        [Some(&self.bin), Some(&self.idx), self.loss.as_ref()].into_iter().flatten().for_each(Storage::scattered);
     }
 
     /// Number of documents.
@@ -173,31 +160,51 @@ impl Corpus {
         self.offset(self.boundary(i)?)
     }
 
+    /// Where each of `documents` begins, and where the last one ends: offsets in tokens.
+    pub(super) fn starts(&self, documents: Range<u64>) -> Result<Vec<u64>, CorpusError> {
+        let at = self.boundary_at(documents.start);
+        let raw = self.idx.bytes(at..self.boundary_at(documents.end) + 8)?;
+        let boundaries = raw.as_chunks().0.iter().zip(documents.clone().chain([documents.end]));
+        let boundaries = boundaries.map(|(bytes, i)| self.sequence(i, *bytes)).collect::<Result<Vec<_>, _>>()?;
+        let (first, last) = (boundaries[0], boundaries[boundaries.len() - 1]);
+        let spanned = last.saturating_sub(first);
+        // Documents are a sequence each, unless another program wrote the corpus.
+        if spanned > 4 * (documents.end - documents.start) || boundaries.iter().any(|b| !(first..=last).contains(b)) {
+            return boundaries.into_iter().map(|sequence| self.offset(sequence)).collect();
+        }
+        let end = (last + 1).min(self.sequences);
+        let raw = self.idx.bytes(self.offset_at(first)..self.offset_at(end))?;
+        let raw = raw.as_chunks().0;
+        let offset = |sequence: u64| match raw.get((sequence - first) as usize) {
+            Some(bytes) => self.token(sequence, *bytes),
+            None => Ok(self.tokens()),
+        };
+        boundaries.into_iter().map(offset).collect()
+    }
+
+    /// Its `.bin` and its `.loss`.
+    pub(super) fn files(&self) -> (&Storage, Option<&Storage>) {
+        (&self.bin, self.loss.as_ref())
+    }
+
     /// Appends the tokens of `range` to `out`.
     ///
     /// # Errors
-    /// The range lies outside the corpus, or a token is negative.
+    /// The range lies outside the corpus, a token is negative, or the file cannot be read.
     pub fn read(&self, range: Range<u64>, out: &mut Vec<i64>) -> Result<(), CorpusError> {
-        if range.start > range.end || range.end > self.tokens() {
-            let file = self.bin.path().to_owned();
-            return Err(CorpusError::OutOfRange { file, start: range.start, end: range.end, held: self.tokens() });
+        let mut reader = Reader::new(self);
+        let stored = reader.tokens(range.clone())?;
+        if let Some((place, token)) = stored.outside(i64::from(u32::MAX)) {
+            return Err(self.negative(range.start + place, token));
         }
-        let raw = self.bin.bytes(range.start * self.size..range.end * self.size)?;
-        if self.size == 2 {
-            out.extend(raw.as_chunks().0.iter().map(|b| i64::from(u16::from_le_bytes(*b))));
-            return Ok(());
-        }
-        let read = out.len();
-        out.extend(raw.as_chunks().0.iter().map(|b| i64::from(i32::from_le_bytes(*b))));
-        // First whether any is negative, by the sign of all of them at once; which one only if so.
-        if out[read..].iter().fold(0, |signs, token| signs | token) < 0 {
-            let place = out[read..].iter().position(|token| *token < 0).unwrap_or(0);
-            let (found, expected) = (out[read + place].to_string(), "a token of 0 or more".into());
-            let (file, offset) = (self.bin.path().to_owned(), (range.start + place as u64) * self.size);
-            out.truncate(read);
-            return Err(CorpusError::Malformed { file, offset, found, expected });
-        }
+        stored.append(.., out);
         Ok(())
+    }
+
+    /// The error for a token below 0.
+    pub(super) fn negative(&self, place: u64, token: i64) -> CorpusError {
+        let (file, offset) = (self.bin.path().to_owned(), place * self.size);
+        CorpusError::Malformed { file, offset, found: token.to_string(), expected: "a token of 0 or more".into() }
     }
 
     /// Appends the loss weights of `range` to `out`: 0 to 1, and 1 throughout where the corpus has no `.loss`.
@@ -205,11 +212,7 @@ impl Corpus {
     /// # Errors
     /// The range lies outside the corpus.
     pub fn read_weights(&self, range: Range<u64>, out: &mut Vec<f32>) -> Result<(), CorpusError> {
-        match &self.loss {
-            Some(loss) => out.extend(loss.bytes(range)?.iter().map(|weight| f32::from(*weight) / 255.0)),
-            None => out.resize(out.len() + (range.end - range.start) as usize, 1.0),
-        }
-        Ok(())
+        Reader::new(self).weights(range, out)
     }
 
     /// A hash of what tells this corpus from another: its index's header and outermost entries, its size, and the hashes
@@ -231,34 +234,52 @@ impl Corpus {
     }
 
     fn entry<const N: usize>(&self, at: u64) -> Result<[u8; N], CorpusError> {
-        Ok(self.idx.array(at)?)
+        self.idx.array(at)
+    }
+
+    /// Where boundary `i` stands in the index.
+    fn boundary_at(&self, i: u64) -> u64 {
+        HEADER + 12 * self.sequences + 8 * i
+    }
+
+    /// Where the offset of a sequence stands in the index.
+    fn offset_at(&self, sequence: u64) -> u64 {
+        HEADER + 4 * self.sequences + 8 * sequence
     }
 
     fn boundary(&self, i: u64) -> Result<u64, CorpusError> {
-        let at = HEADER + 12 * self.sequences + 8 * i;
-        let found = i64::from_le_bytes(self.entry(at)?);
-        u64::try_from(found)
-            .ok()
-            .filter(|n| *n <= self.sequences)
-            .ok_or_else(|| self.bad(at, found.to_string(), "a sequence"))
+        self.sequence(i, self.entry(self.boundary_at(i))?)
     }
 
     fn offset(&self, sequence: u64) -> Result<u64, CorpusError> {
         if sequence == self.sequences {
             return Ok(self.tokens());
         }
-        let at = HEADER + 4 * self.sequences + 8 * sequence;
-        let found = i64::from_le_bytes(self.entry(at)?);
+        self.token(sequence, self.entry(self.offset_at(sequence))?)
+    }
+
+    /// The sequence that boundary `i` names.
+    fn sequence(&self, i: u64, entry: [u8; 8]) -> Result<u64, CorpusError> {
+        let found = i64::from_le_bytes(entry);
+        let valid = u64::try_from(found).ok().filter(|n| *n <= self.sequences);
+        valid.ok_or_else(|| self.bad(self.boundary_at(i), found.to_string(), "a sequence"))
+    }
+
+    /// Where a sequence begins, in tokens.
+    fn token(&self, sequence: u64, entry: [u8; 8]) -> Result<u64, CorpusError> {
+        let found = i64::from_le_bytes(entry);
         let valid = u64::try_from(found).ok().filter(|n| *n <= self.bytes && n.is_multiple_of(self.size));
-        valid
-            .map(|n| n / self.size)
-            .ok_or_else(|| self.bad(at, found.to_string(), "the offset of a token in the .bin file"))
+        let bad = || self.bad(self.offset_at(sequence), found.to_string(), "the offset of a token in the .bin file");
+        valid.map(|n| n / self.size).ok_or_else(bad)
     }
 
     /// The error for a document whose boundaries contradict those around it.
     pub(crate) fn out_of_order(&self, document: u64) -> CorpusError {
-        let at = HEADER + 12 * self.sequences + 8 * document;
-        self.bad(at, format!("document {document} elsewhere than its neighbours say"), "boundaries in order")
+        self.bad(
+            self.boundary_at(document),
+            format!("document {document} elsewhere than its neighbours say"),
+            "boundaries in order",
+        )
     }
 
     fn bad(&self, offset: u64, found: String, expected: &str) -> CorpusError {

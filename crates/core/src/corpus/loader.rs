@@ -215,7 +215,7 @@ impl Worker {
                 sources[source].row(place(sources[source].rows(), keys[source], drawn), &mut batch)?;
                 batch.sources.push(source as u16);
             }
-            weight += batch.weights.iter().map(|weight| (f64::from(*weight) * UNIT) as u64).sum::<u64>();
+            weight += units(&batch.weights);
             micro.push(batch);
         }
         Ok(Some(StepBatch { micro, weight, position: self.steps.position().clone() }))
@@ -234,6 +234,23 @@ impl Worker {
     }
 }
 
+/// The sum of loss weights, in [`UNIT`]s.
+fn units(weights: &[f32]) -> u64 {
+    // A sum of so many weights is exact in an fp64 too, and eight sums at once keep the processor busy.
+    weights
+        .chunks(1 << 12)
+        .map(|some| {
+            let (eights, rest) = some.as_chunks::<8>();
+            let mut sums = [0.0; 8];
+            for eight in eights {
+                sums.iter_mut().zip(eight).for_each(|(sum, weight)| *sum += f64::from(*weight));
+            }
+            let sum = sums.into_iter().chain(rest.iter().map(|weight| f64::from(*weight))).sum::<f64>();
+            (sum * UNIT) as u64
+        })
+        .sum()
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -245,8 +262,21 @@ mod tests {
 
     fn source(lengths: &[usize], weights: Option<&[u8]>, held_out: f64) -> Source {
         let (_folder, prefix) = sample::corpus(lengths, weights);
-        let settings = Settings { held_out, packing: Packing::Split, length: 16, end: Some(1), document_mask: true };
+        let settings = Settings {
+            held_out,
+            packing: Packing::Split,
+            length: 16,
+            end: Some(1),
+            vocab_size: 1 << 30,
+            document_mask: true,
+        };
         Source::open(&prefix, &settings).unwrap()
+    }
+
+    /// Rows of 16 tokens of all documents, without end tokens.
+    fn plain() -> Settings {
+        let (packing, vocab_size) = (Packing::Split, 1 << 30);
+        Settings { held_out: 0.0, packing, length: 16, end: None, vocab_size, document_mask: true }
     }
 
     fn stage(steps: u64, shares: &[f64]) -> Stage {
@@ -369,6 +399,9 @@ mod tests {
     fn every_loss_weight_is_a_whole_number_of_units() {
         let units = |weight: u8| f64::from(f32::from(weight) / 255.0) * UNIT;
         assert!((0..=255).all(|weight| units(weight).fract() == 0.0));
+        let weights: Vec<f32> = (0..10_003).map(|i| f32::from((i * 7 % 256) as u8) / 255.0).collect();
+        let one_by_one: u64 = weights.iter().map(|weight| (f64::from(*weight) * UNIT) as u64).sum();
+        assert_eq!(super::units(&weights), one_by_one);
     }
 
     #[test]
@@ -400,8 +433,7 @@ mod tests {
     #[test]
     fn an_error_comes_in_its_place_and_nothing_after_it() {
         let (folder, prefix) = sample::corpus(&[20; 20], None);
-        let open = Settings { held_out: 0.0, packing: Packing::Split, length: 16, end: None, document_mask: true };
-        let source = Source::open(&prefix, &open).unwrap();
+        let source = Source::open(&prefix, &plain()).unwrap();
         // A token below 0, and how many rows come before the one that holds it.
         fs_err::write(folder.path().join("c.bin"), [&[0; 1599][..], &[255]].concat()).unwrap();
         let before = (0..).find(|drawn| place(25, 3, *drawn) == 24).unwrap();
@@ -410,6 +442,67 @@ mod tests {
         let mut loader = Loader::start(settings, Position::start(1)).unwrap();
         assert_eq!(loader.by_ref().take_while(Result::is_ok).count() as u64, before);
         assert!(loader.next().is_none());
+    }
+
+    #[test]
+    fn a_corpus_cut_short_is_an_error_with_its_offset_after_the_steps_before_it() {
+        for packing in [Packing::Split, Packing::BestFit] {
+            let (folder, prefix) = sample::corpus(&[20; 20], Some(&[9; 400]));
+            let open = Settings { packing, ..plain() };
+            let sources = Arc::new(vec![Source::open(&prefix, &open).unwrap()]);
+            let rows = sources[0].rows();
+            let settings = LoaderSettings {
+                sources,
+                keys: vec![3],
+                stages: vec![stage(rows, &[1.0])],
+                rows: 1,
+                micro_rows: 1,
+                ..settings()
+            };
+            for (extension, left) in [("bin", 400), ("loss", 100)] {
+                let path = folder.path().join(format!("c.{extension}"));
+                let whole = fs_err::read(&path).unwrap();
+                fs_err::OpenOptions::new().write(true).open(&path).unwrap().set_len(left).unwrap();
+                let mut loader = Loader::start(settings.clone(), Position::start(1)).unwrap();
+                let mut given = 0;
+                let error = loop {
+                    match loader.next().unwrap() {
+                        Ok(step) => given += step.position.step.min(1),
+                        Err(error) => break error.to_string(),
+                    }
+                };
+                assert!(given < rows && loader.next().is_none(), "{given}");
+                let expected = format!("the file has {left} bytes, and had {} when it was opened", whole.len());
+                let file = format!("c.{extension}: byte ");
+                assert!(error.contains(&file) && error.contains(&expected), "{error}");
+                fs_err::write(&path, whole).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_beyond_the_vocabulary_is_named_with_its_document_in_both_packings_and_where_it_is_held_out() {
+        // Documents of 20 tokens from 100 on: 279 is the last one of document 8.
+        let (_folder, prefix) = sample::corpus(&[20; 20], None);
+        for packing in [Packing::Split, Packing::BestFit] {
+            let open = Settings { packing, vocab_size: 279, ..plain() };
+            let source = Source::open(&prefix, &open).unwrap();
+            let mut batch = Batch::default();
+            let errors = (0..source.rows()).filter_map(|row| source.row(row, &mut batch).err());
+            let errors: Vec<String> = errors.map(|error| error.to_string()).collect();
+            let expected = format!(
+                "{0}.bin: document 8, token 19: found token 279, expected one below 279, the vocabulary of the model; run \
+                 `hephaestus-forge verify {0} --tokenizer FOLDER` with the folder of the tokenizer, and tokenize the corpus again",
+                prefix.display()
+            );
+            assert!(errors.contains(&expected), "{errors:?}");
+            assert!(batch.tokens.iter().all(|token| *token < 279));
+            let source = Source::open(&prefix, &Settings { held_out: 0.5, ..open }).unwrap();
+            let errors = (0..source.held_out_rows()).filter(|row| source.held_out_row(*row, &mut batch).is_err());
+            assert!(errors.count() > 0);
+            let sound = Source::open(&prefix, &Settings { vocab_size: 500, ..open }).unwrap();
+            assert!((0..sound.rows()).all(|row| sound.row(row, &mut batch).is_ok()));
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod manifest;
 pub mod mixture;
 pub mod order;
 pub mod permutation;
+mod reader;
 mod row;
 #[cfg(test)]
 mod sample;

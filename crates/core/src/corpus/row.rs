@@ -2,27 +2,42 @@
 
 use std::ops::Range;
 
+use super::CorpusError;
 use super::batch::{Batch, IGNORE};
-use super::{Corpus, CorpusError};
+use super::reader::Reader;
 
-/// Appends `count` places of a document from place `from` on. A document's places are its `tokens` in the corpus, then the
-/// `end` token where there is one. A target is the next place, also where that is in another row.
+/// A document, by its number and its tokens in the corpus.
+pub(super) type Document = (u64, Range<u64>);
+
+/// Appends `places` of a document. A document's places are its tokens in the corpus, then the
+/// `end` token where there is one. A target is the next place, also where that is in another row. A token that is not below
+/// `vocab_size` is an error.
 pub(super) fn fragment(
-    corpus: &Corpus,
-    tokens: Range<u64>,
+    reader: &mut Reader<'_>,
+    (document, tokens): Document,
+    places: Range<u64>,
     end: Option<i64>,
-    from: u64,
-    count: u64,
+    vocab_size: u32,
     batch: &mut Batch,
 ) -> Result<(), CorpusError> {
     let first = batch.tokens.len();
+    let (from, count) = (places.start, places.end - places.start);
     let start = tokens.start.saturating_add(from);
     // Places of this fragment that are tokens of the corpus, and one more as the last target.
     let stop = tokens.end.min(start.saturating_add(count)).max(start);
     let beyond = tokens.end.min(start.saturating_add(count + 1)).max(start);
-    corpus.read(start..stop, &mut batch.tokens)?;
-    // Read again rather than copied: a corpus holds a quarter to a half of the bytes.
-    corpus.read((start + 1).min(beyond)..beyond, &mut batch.targets)?;
+    let corpus = reader.corpus();
+    let stored = reader.tokens(start..beyond)?;
+    if let Some((place, token)) = stored.outside(i64::from(vocab_size)) {
+        if token < 0 {
+            return Err(corpus.negative(start + place, token));
+        }
+        let (file, place) = (corpus.path().to_owned(), from + place);
+        return Err(CorpusError::BeyondVocabulary { file, document, place, token, vocab_size });
+    }
+    stored.append(..(stop - start) as usize, &mut batch.tokens);
+    // Out of what is stored, not of the tokens: it has a quarter to a half of their bytes.
+    stored.append(1.min((beyond - start) as usize).., &mut batch.targets);
     if beyond == stop && stop > start {
         batch.targets.push(end.unwrap_or(IGNORE));
     }
@@ -32,7 +47,7 @@ pub(super) fn fragment(
     }
     let found = batch.tokens.len() - first;
     // The weight of a target is that of the token it is; the end token has weight 1.
-    corpus.read_weights((start + 1).min(beyond)..beyond, &mut batch.weights)?;
+    reader.weights((start + 1).min(beyond)..beyond, &mut batch.weights)?;
     batch.weights.resize(first + found, 1.0);
     if let (Some(&IGNORE), Some(last)) = (batch.targets[first..].last(), batch.weights[first..].last_mut()) {
         *last = 0.0;

@@ -33,6 +33,8 @@ pub struct Settings {
     pub length: usize,
     /// Token added after each document; `None` to add nothing.
     pub end: Option<u32>,
+    /// Size of the model's vocabulary: a row with a token that is not below it is an error.
+    pub vocab_size: u32,
     /// Whether attention stays inside a document. If not, a row is one segment with positions 0 to T - 1; targets still
     /// never cross a document.
     pub document_mask: bool,
@@ -64,20 +66,18 @@ impl Source {
     /// # Errors
     /// What [`Corpus::open`] refuses, an index that contradicts itself, or rows of no tokens or far too many.
     pub fn open(prefix: &Path, settings: &Settings) -> Result<Self, CorpusError> {
-        let corpus = Arc::new(Corpus::open_unmapped(prefix)?);
+        let corpus = Arc::new(Corpus::open(prefix)?);
         if !(1..=LONGEST).contains(&settings.length) {
             let reason = format!("rows of {} tokens: expected 1 to {LONGEST}", settings.length);
             return Err(CorpusError::Order { reason });
         }
         let split = held_out::split(corpus.documents(), settings.held_out);
-        let train = Stream::new(&corpus, &split.train, settings.end)?;
-        let held_out = Stream::new(&corpus, &split.held_out, settings.end)?;
-        corpus.map();
+        let train = Stream::new(&corpus, &split.train, settings.end, settings.vocab_size)?;
+        let held_out = Stream::new(&corpus, &split.held_out, settings.end, settings.vocab_size)?;
         let train = match settings.packing {
             Packing::Split => Train::Split(train),
             Packing::BestFit => Train::BestFit(BestFit::new(train, settings.length)?),
         };
-        corpus.scattered();
         Ok(Self { corpus, train, held_out, settings: *settings })
     }
 
@@ -102,6 +102,17 @@ impl Source {
         }
     }
 
+    /// Whether a training document has a token after its first, so that there is something to predict.
+    ///
+    /// # Errors
+    /// An index that contradicts itself, or a file that cannot be read.
+    pub fn predicts(&self) -> Result<bool, CorpusError> {
+        match &self.train {
+            Train::Split(stream) => stream.predicts(),
+            Train::BestFit(packed) => packed.stream().predicts(),
+        }
+    }
+
     /// Rows of the held-out documents.
     #[must_use]
     pub fn held_out_rows(&self) -> u64 {
@@ -111,7 +122,7 @@ impl Source {
     /// Appends training row `row` to `batch`.
     ///
     /// # Errors
-    /// There is no such row, an index that contradicts itself, or a file that cannot be read.
+    /// There is no such row, an index that contradicts itself, a token beyond the vocabulary, or a file that cannot be read.
     pub fn row(&self, row: u64, batch: &mut Batch) -> Result<(), CorpusError> {
         self.within(row, self.rows())?;
         let before = (batch.tokens.len(), batch.segments.len());
@@ -163,7 +174,14 @@ mod tests {
     use crate::corpus::sample;
 
     fn settings() -> Settings {
-        Settings { held_out: 0.2, packing: Packing::Split, length: 8, end: Some(1), document_mask: true }
+        Settings {
+            held_out: 0.2,
+            packing: Packing::Split,
+            length: 8,
+            end: Some(1),
+            vocab_size: 1 << 30,
+            document_mask: true,
+        }
     }
 
     /// The tokens of all training rows, or of all held-out ones, that are no end token and no padding.

@@ -7,7 +7,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::batch::Batch;
-use super::row::{fragment, pad};
+use super::reader::{Ranges, Reader};
+use super::row::{Document, fragment, pad};
 use super::{Corpus, CorpusError};
 
 /// The documents of some ranges of a corpus as one stream of tokens.
@@ -19,16 +20,28 @@ pub struct Stream {
     length: u64,
     /// Token that follows each document.
     end: Option<i64>,
+    /// Tokens are below this.
+    vocab_size: u32,
 }
 
+/// Documents whose places are read from the index at once: those of a row, and those of a window of rows.
+const OF_A_ROW: u64 = 16;
+const OF_A_WINDOW: u64 = 4096;
+
 impl Stream {
-    /// The documents of `ranges`, in order; `end` is added after each of them.
+    /// The documents of `ranges`, in order; `end` is added after each of them. Rows with a token that is not below
+    /// `vocab_size` are errors.
     ///
     /// # Errors
     /// A range outside the corpus, or an index that contradicts itself there.
-    pub fn new(corpus: &Arc<Corpus>, ranges: &[Range<u64>], end: Option<u32>) -> Result<Self, CorpusError> {
+    pub fn new(
+        corpus: &Arc<Corpus>,
+        ranges: &[Range<u64>],
+        end: Option<u32>,
+        vocab_size: u32,
+    ) -> Result<Self, CorpusError> {
         let corpus = Arc::clone(corpus);
-        let mut stream = Self { corpus, parts: Vec::new(), length: 0, end: end.map(i64::from) };
+        let mut stream = Self { corpus, parts: Vec::new(), length: 0, end: end.map(i64::from), vocab_size };
         for range in ranges.iter().filter(|range| range.start < range.end) {
             let (first, last) =
                 (stream.corpus.document_range(range.start)?, stream.corpus.document_range(range.end - 1)?);
@@ -48,6 +61,24 @@ impl Stream {
     #[must_use]
     pub fn rows(&self, length: usize) -> u64 {
         self.length.div_ceil(length as u64)
+    }
+
+    /// Whether a document has a token after its first, so that there is something to predict. It looks at the documents until
+    /// one has.
+    ///
+    /// # Errors
+    /// An index that contradicts itself, or a file that cannot be read.
+    pub fn predicts(&self) -> Result<bool, CorpusError> {
+        for (_, documents) in &self.parts {
+            let mut ranges = Ranges::new(&self.corpus, documents.clone(), OF_A_WINDOW);
+            while let Some(document) = ranges.next() {
+                let (_, tokens) = document?;
+                if tokens.end - tokens.start + self.added(1) > 1 {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// Appends row `row` of `length` tokens to `batch`.
@@ -72,27 +103,39 @@ impl Stream {
 
     /// Appends what follows place `at` of the stream, until the batch has `filled` tokens.
     fn append(&self, at: u64, filled: usize, batch: &mut Batch) -> Result<(), CorpusError> {
-        let (part, mut document, mut offset) = self.find(at)?;
+        let (part, first, mut offset) = self.find(at)?;
+        let mut last = first;
+        // One more than the row has, as the last target.
+        let mut reader = Reader::ahead(&self.corpus, (filled - batch.tokens.len()) as u64 + 1);
         for (number, (_, documents)) in self.parts[part..].iter().enumerate() {
-            if number > 0 {
-                document = documents.start;
-            }
-            while document < documents.end {
-                let tokens = self.corpus.document_range(document)?;
+            let begin = if number == 0 { first } else { documents.start };
+            let mut ranges = Ranges::new(&self.corpus, begin..documents.end, OF_A_ROW);
+            while let Some(document) = ranges.next() {
+                let (document, tokens) = document?;
                 let places = tokens.end - tokens.start + self.added(1);
                 // Where the index is out of order, the search may end in a document that lies elsewhere.
                 let left = places.checked_sub(offset).ok_or_else(|| self.corpus.out_of_order(document))?;
                 let count = left.min((filled - batch.tokens.len()) as u64);
                 if count > 0 {
-                    fragment(&self.corpus, tokens, self.end, offset, count, batch)?;
+                    self.fragment(&mut reader, (document, tokens), offset..offset + count, batch)?;
                 }
                 if batch.tokens.len() == filled {
                     return Ok(());
                 }
-                (document, offset) = (document + 1, 0);
+                (last, offset) = (document, 0);
             }
         }
-        Err(self.corpus.out_of_order(document.saturating_sub(1)))
+        Err(self.corpus.out_of_order(last))
+    }
+
+    fn fragment(
+        &self,
+        reader: &mut Reader<'_>,
+        document: Document,
+        places: Range<u64>,
+        batch: &mut Batch,
+    ) -> Result<(), CorpusError> {
+        fragment(reader, document, places, self.end, self.vocab_size, batch)
     }
 
     /// Appends a row of `length` tokens made of pieces, each a document and the place in it where the piece begins. A piece
@@ -104,13 +147,14 @@ impl Stream {
         batch: &mut Batch,
     ) -> Result<(), CorpusError> {
         let filled = batch.tokens.len() + length;
+        let mut reader = Reader::new(&self.corpus);
         for (document, from) in pieces {
             let tokens = self.corpus.document_range(document)?;
             let places = tokens.end - tokens.start + self.added(1);
             // The index was read through when the rows were made; it can only be otherwise if it changed since.
             let left = places.checked_sub(from).ok_or_else(|| self.corpus.out_of_order(document))?;
             let count = left.min((filled - batch.tokens.len()) as u64);
-            fragment(&self.corpus, tokens, self.end, from, count, batch)?;
+            self.fragment(&mut reader, (document, tokens), from..from + count, batch)?;
         }
         pad(filled, self.end.unwrap_or(0), batch);
         (batch.rows, batch.length) = (batch.rows + 1, length);
@@ -123,19 +167,23 @@ impl Stream {
         if range.start >= self.length {
             return Ok(());
         }
-        let (part, mut document, offset) = self.find(range.start)?;
+        let (part, first, offset) = self.find(range.start)?;
         let mut at = range.start - offset;
         for (number, (start, documents)) in self.parts[part..].iter().enumerate() {
+            let begin = if number == 0 { first } else { documents.start };
             if number > 0 {
-                (document, at) = (documents.start, *start);
+                at = *start;
             }
-            while document < documents.end && at < range.end {
-                let tokens = self.corpus.document_range(document)?;
+            let mut ranges = Ranges::new(&self.corpus, begin..documents.end, OF_A_WINDOW);
+            while at < range.end
+                && let Some(document) = ranges.next()
+            {
+                let (document, tokens) = document?;
                 let places = tokens.end - tokens.start + self.added(1);
                 if at >= range.start && places > 0 {
                     each(document, places);
                 }
-                (document, at) = (document + 1, at + places);
+                at += places;
             }
             if at >= range.end {
                 break;
@@ -207,7 +255,7 @@ mod tests {
     #[test]
     fn documents_cross_rows_and_targets_do_not_cross_documents() {
         let (_folder, corpus) = corpus(&[3, 0, 4]);
-        let stream = Stream::new(&corpus, &[0..2, 2..3], Some(END)).unwrap();
+        let stream = Stream::new(&corpus, &[0..2, 2..3], Some(END), 60_000).unwrap();
         // 100 101 102 END | END | 103 104 105 106 END
         assert_eq!((stream.length(), stream.rows(4)), (10, 3));
         let mut batch = Batch::default();
@@ -238,7 +286,7 @@ mod tests {
             fs_err::write(&path, index).unwrap();
             // Opened before the lie, so that what opening checks does not stop it here.
             let documents = 0..corpus.documents();
-            if let Ok(stream) = Stream::new(&corpus, std::slice::from_ref(&documents), ended.then_some(END)) {
+            if let Ok(stream) = Stream::new(&corpus, std::slice::from_ref(&documents), ended.then_some(END), 60_000) {
                 for row in 0..stream.rows(7).min(200) {
                     let mut batch = Batch::default();
                     if stream.row(row, 7, &mut batch).is_ok() {
@@ -268,7 +316,7 @@ mod tests {
             let documents = lengths.len() as u64;
             let ranges = [0..cut.min(documents), (cut + hole).min(documents)..documents];
             let end = ended.then_some(END);
-            let stream = Stream::new(&corpus, &ranges, end).unwrap();
+            let stream = Stream::new(&corpus, &ranges, end, 60_000).unwrap();
             let (mut expected, mut targets) = (Vec::new(), Vec::<i64>::new());
             for document in ranges.into_iter().flatten() {
                 let mut tokens = Vec::new();
