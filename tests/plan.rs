@@ -9,7 +9,7 @@ use hephaestus::model::config::Recompute;
 use hephaestus::plan::gpus::Card;
 use hephaestus::plan::speed::Speed;
 use hephaestus::plan::traffic::Traffic;
-use hephaestus::plan::{self, Arithmetic, Assumed, Compute, Gpu, Machine, Plan, Ranks, Weights};
+use hephaestus::plan::{self, Arithmetic, Assumed, Compute, Disk, Gpu, Machine, Plan, Ranks, Weights};
 use hephaestus::recipe;
 use hephaestus_core::vocabulary::Vocabulary;
 use serde_json::{Value, json};
@@ -75,13 +75,18 @@ fn tokenizer(folder: &TempDir, name: &str, words: usize) {
 }
 
 fn corpus(folder: &TempDir, name: &str, documents: u32, ended: bool) {
-    let vocabulary = Vocabulary::load(&folder.path().join("base")).unwrap();
-    let mut writer = Writer::create(&folder.path().join(name), TokenType::U16).unwrap();
-    for document in 0..documents {
+    let documents = (0..documents).map(|document| {
         let mut tokens: Vec<u32> = (1..10).map(|word| 1 + (word + document) % 11).collect();
         tokens.extend(ended.then_some(END));
-        writer.document(&tokens, None).unwrap();
-    }
+        tokens
+    });
+    corpus_of(folder, name, documents);
+}
+
+fn corpus_of(folder: &TempDir, name: &str, documents: impl Iterator<Item = Vec<u32>>) {
+    let vocabulary = Vocabulary::load(&folder.path().join("base")).unwrap();
+    let mut writer = Writer::create(&folder.path().join(name), TokenType::U16).unwrap();
+    documents.for_each(|tokens| writer.document(&tokens, None).unwrap());
     let info = ManifestInfo {
         source: name.to_owned(),
         tokenizer: vocabulary.fingerprint.clone(),
@@ -116,6 +121,64 @@ fn resolve(folder: &TempDir, overrides: &[&str], machine: &Machine) -> Result<Pl
 
 fn sound(folder: &TempDir, overrides: &[&str]) -> Plan {
     resolve(folder, overrides, &cpu()).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+#[test]
+fn corpora_of_which_nothing_can_be_predicted_are_refused() {
+    let folder = world();
+    // One document of two tokens, and that is held out.
+    corpus_of(&folder, "ones", (0..40).map(|document| vec![3; if document == 39 { 2 } else { 1 }]));
+    let path = ["data.sources={ones: {path: FOLDER/ones, held_out: 2%}}", "stages.0.mixture={ones: 1}"];
+    for packing in ["data.packing=split", "data.packing=best_fit"] {
+        let asked = [&path[..], &["data.end_of_document=none", packing]].concat();
+        let refused = resolve(&folder, &asked, &cpu()).unwrap_err();
+        assert!(
+            refused.contains(
+                "data.sources.ones.path: FOLDER/ones: no document to train on has a token after its first, so there is nothing \
+                 to predict: give documents of two tokens or more, or set data.end_of_document to a token to be predicted after \
+                 each"
+            ),
+            "{refused}"
+        );
+    }
+    // With an end token that is predicted after each, they can be trained on.
+    assert_eq!(sound(&folder, &path).data.sources[0].rows, 10);
+}
+
+#[test]
+fn a_source_without_a_row_under_its_max_epochs_is_not_said_to_be_in_no_mixture() {
+    let folder = world();
+    let plan = sound(&folder, &["data.sources.agent.max_epochs=0.01"]);
+    let remark = plan.notes.remarks.iter().find(|remark| remark.starts_with("agent is never trained on")).unwrap();
+    let expected =
+        "max_epochs 0.01 of its 45 rows is less than one row; raise max_epochs, or leave it out of the mixtures";
+    assert!(
+        remark.ends_with(expected) && !plan.notes.remarks.iter().any(|remark| remark.contains("no mixture")),
+        "{remark}"
+    );
+}
+
+#[test]
+fn a_dry_run_says_what_checkpoints_take_at_once_and_what_is_free() {
+    let folder = world();
+    fs_err::create_dir_all(folder.path().join("out/step-4")).unwrap();
+    let plan = sound(&folder, &["checkpoint={every: 1, keep_every: 2}"]);
+    let disk = Disk { free: Some(100_000), ..Disk::of(&plan) };
+    let expected = "\
+disk          2 more checkpoints at once besides the 1 there, 37.8 kB; 100 kB free
+              3 more by the end, as each whose step is a multiple of 2 is kept, 94.6 kB in all
+";
+    assert_eq!(disk.show(&plan, plan::show::NAMES), expected);
+    assert!(disk.check(&plan).is_ok());
+    let disk = Disk { free: Some(40_000), ..disk };
+    assert!(disk.show(&plan, plan::show::NAMES).ends_with(", which do not fit\n") && disk.check(&plan).is_ok());
+    let refused = Disk { free: Some(30_000), ..disk }.check(&plan).unwrap_err().to_string();
+    assert_eq!(
+        refused.replace(&folder.path().display().to_string(), "FOLDER"),
+        "FOLDER/out: 30.0 kB free, and checkpoints need 37.8 kB: 2 more of 18.9 kB at once, as the last 2 are kept \
+         (checkpoint.keep_last) while another is written; 1 are there already; make room, lower checkpoint.keep_last, or name \
+         another run.output"
+    );
 }
 
 #[test]

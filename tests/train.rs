@@ -2,6 +2,7 @@
 //! weights.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command as Program, Stdio};
 use std::sync::OnceLock;
@@ -464,7 +465,7 @@ fn a_full_disk_loses_nothing_that_was_saved() {
     let folder = workshop();
     let disk = folder.path().join("disk");
     fs_err::create_dir(&disk).unwrap();
-    let mount = Program::new("mount").args(["-t", "tmpfs", "-o", "size=600k", "tmpfs"]).arg(&disk).output();
+    let mount = Program::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(&disk).output();
     if !mount.is_ok_and(|run| run.status.success()) {
         crate::skipped("a_full_disk_loses_nothing_that_was_saved", "mounting a small tmpfs needs root");
         return;
@@ -476,17 +477,47 @@ fn a_full_disk_loses_nothing_that_was_saved() {
         }
     }
     let _unmount = Unmount(disk.clone());
-    // Room for one checkpoint, not for two.
-    let err = fail(&folder, &["--set", "run.output=disk/run"]);
-    assert!(err.contains("the checkpoint of step 8 could not be written; the last one is disk/run/step-4"), "{err}");
+    // Room for two checkpoints, and something else takes that of the second one.
+    let longer = ["--set", "checkpoint.keep_last=1", "--set", "stages.0.steps=1000000"];
+    let arguments = [&["--set", "run.output=disk/run"], &longer[..]].concat();
+    let mut run = Program::new(program("train"))
+        .current_dir(folder.path())
+        .args(["--recipe", "cpt.yaml"])
+        .args(&arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let saved = || {
+        let entries = fs_err::read_dir(disk.join("run")).into_iter().flatten();
+        let mut names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.any(|name| name.starts_with("step-"))
+    };
+    while !saved() {
+        assert!(run.try_wait().unwrap().is_none(), "the run ended before its first checkpoint");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // All that is left, also what the run frees when it removes an older checkpoint.
+    let mut ballast = fs_err::File::create(disk.join("ballast")).unwrap();
+    while run.try_wait().unwrap().is_none() {
+        if ballast.write_all(&[0; 4096]).is_err() {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+    let ended = run.wait_with_output().unwrap();
+    let err = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{err}");
     assert!(err.contains("No space left on device"), "{err}");
     let left: Vec<_> = fs_err::read_dir(disk.join("run")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert!(left.iter().any(|name| name == "step-4"), "{left:?}");
+    assert!(left.iter().any(|name| name.to_string_lossy().starts_with("step-")), "{left:?}");
     assert!(!left.iter().any(|name| name.to_string_lossy().contains("writing")), "{left:?}");
-    // And where there is no room for the first one, nothing is begun.
-    fs_err::write(disk.join("ballast"), vec![0; 150_000]).unwrap();
-    let err = fail(&folder, &["--set", "run.output=disk/other"]);
-    assert!(err.contains("free, and a checkpoint takes"), "{err}");
+    // And where there is no room for what is kept and the one being written, nothing is begun, and a dry run says so.
+    for arguments in [&["--set", "run.output=disk/other"][..], &["--set", "run.output=disk/other", "--dry-run"]] {
+        let err = fail(&folder, arguments);
+        assert!(err.contains("disk/other: ") && err.contains(" free, and checkpoints need "), "{err}");
+        assert!(err.contains(": 3 more of ") && err.contains("lower checkpoint.keep_last"), "{err}");
+        assert!(!disk.join("other").exists());
+    }
 }
 
 #[test]

@@ -1,17 +1,18 @@
 //! `hephaestus-train`: a recipe into a trained model.
 
 use std::io::{self, ErrorKind, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
+use anyhow::bail;
 use clap::Parser;
 use hephaestus::distributed::World;
 use hephaestus::distributed::rendezvous::Launch;
 use hephaestus::metrics::throughput;
 use hephaestus::plan::gpus::Card;
-use hephaestus::plan::{self, Assumed, Compute, Machine, Plan, Ranks};
-use hephaestus::recipe::Loaded;
+use hephaestus::plan::{self, Assumed, Compute, Disk, Machine, Plan, Ranks};
+use hephaestus::recipe::{Loaded, STANDARD_INPUT};
 use hephaestus::train::profile::Steps;
 use hephaestus::train::start::{self, Resume};
 use hephaestus::train::stop::{INTERRUPTED, Stop};
@@ -24,7 +25,7 @@ use tch::Device;
 #[derive(Parser)]
 #[command(name = "hephaestus-train", version = version(), max_term_width = 100)]
 struct Cli {
-    /// The recipe.
+    /// The recipe; - reads it from standard input.
     #[arg(long, value_name = "FILE", required_unless_present = "print_schema")]
     recipe: Option<PathBuf>,
     /// Go on from the newest checkpoint of the run that verifies (auto), from none (never), or from this one, once: the same
@@ -112,6 +113,9 @@ fn train(cli: &Cli) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     let launch = Launch::from_environment()?;
+    if launch.is_some() && path == Path::new(STANDARD_INPUT) {
+        bail!("--recipe -: several ranks cannot read one standard input: give a file that each of them can read");
+    }
     if cli.dry_run {
         let plan = plan::resolve(&recipe::load(path, &cli.set)?, &machine(launch.as_ref(), cli))?;
         let plan = start::looked_ahead(plan, &cli.resume, &cli.accept)?;
@@ -120,6 +124,12 @@ fn train(cli: &Cli) -> anyhow::Result<ExitCode> {
             None => plan::show(&plan),
         };
         write!(out, "{shown}")?;
+        // Other machines have other disks.
+        if cli.world.is_none() && cli.gpu.is_none() {
+            let disk = Disk::of(&plan);
+            write!(out, "\n{}", disk.show(&plan, plan::show::NAMES))?;
+            disk.check(&plan)?;
+        }
         return Ok(ExitCode::SUCCESS);
     }
     // Before anything that starts a thread.

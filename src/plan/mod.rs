@@ -3,11 +3,13 @@
 //! Every value here is final: nothing later has defaults. Whatever can be refused is refused while the plan is made,
 //! before any tensor exists. Free of libtorch.
 //!
-//! [`resolve`](mod@resolve) makes a plan, [`resume`](mod@resume) what is left of one from a checkpoint on, [`show`](mod@show) prints it, [`memory`] estimates what it takes, [`fit`] chooses what
-//! the recipe leaves open so that it fits. Of several ranks, [`units`] are what they share, [`traffic`] what they send each
+//! [`resolve`](mod@resolve) makes a plan, [`resume`](mod@resume) what is left of one from a checkpoint on, [`show`](mod@show)
+//! prints it, [`memory`] estimates what it takes, [`fit`] chooses what the recipe leaves open so that it fits, [`disk`] is the
+//! room that checkpoints take. Of several ranks, [`units`] are what they share, [`traffic`] what they send each
 //! other, and [`speed`] how long a step should take on [`gpus`] that need not be here.
 
 mod data;
+pub mod disk;
 mod epochs;
 mod findings;
 pub mod fit;
@@ -28,6 +30,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use disk::Disk;
 pub use fit::{Fit, Room};
 pub use machine::{Gpu, Machine, Ranks};
 pub use resolve::{PlanError, resolve};

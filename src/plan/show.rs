@@ -15,7 +15,7 @@ use crate::recipe::quantity::Interval;
 use crate::recipe::sections::{Mode, Reduction};
 
 /// Columns between a line's name and what it says.
-const NAMES: usize = 14;
+pub const NAMES: usize = 14;
 
 /// The plan as text, many lines.
 #[must_use]

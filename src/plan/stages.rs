@@ -147,6 +147,8 @@ fn schedule(
 pub(super) struct Mixing<'a> {
     data: &'a DataPlan,
     given: Vec<f64>,
+    /// Whether some stage asks a source for rows.
+    asked: Vec<bool>,
 }
 
 impl<'a> Mixing<'a> {
@@ -156,7 +158,8 @@ impl<'a> Mixing<'a> {
 
     /// Of sources that have given so many rows already.
     pub(super) fn from(data: &'a DataPlan, given: Vec<f64>) -> Self {
-        Self { data, given }
+        let asked = vec![false; data.sources.len()];
+        Self { data, given, asked }
     }
 
     /// Counts `rows` rows that are given by these shares.
@@ -209,6 +212,7 @@ impl<'a> Mixing<'a> {
         };
         self.gave(&shares.shares, rows);
         for (at, source) in sources.iter().enumerate() {
+            self.asked[at] |= weights[at] > 0.0;
             if shares.capped[at] {
                 findings.remark(format!(
                     "stage {}: {} is cut from {:.1} % to {:.1} % of the rows, as max_epochs is {}; the other sources fill in",
@@ -224,13 +228,21 @@ impl<'a> Mixing<'a> {
     }
 
     fn remark(&self, findings: &mut Findings) {
-        for (source, given) in self.data.sources.iter().zip(&self.given) {
+        for ((source, given), asked) in self.data.sources.iter().zip(&self.given).zip(&self.asked) {
             let epochs = given / source.rows.max(1) as f64;
             if epochs > REPEATS {
                 findings.remark(format!(
                     "{} is repeated {epochs:.1} times; beyond about {REPEATS} a repetition stops helping (arXiv 2305.16264): a lower \
                      weight or max_epochs prevents it",
                     source.name
+                ));
+            } else if *given == 0.0 && *asked {
+                findings.remark(format!(
+                    "{} is never trained on, only validated: max_epochs {} of its {} rows is less than one row; raise max_epochs, or \
+                     leave it out of the mixtures",
+                    source.name,
+                    source.max_epochs.unwrap_or_default(),
+                    thousands(source.rows)
                 ));
             } else if *given == 0.0 {
                 findings.remark(format!("{} is in no mixture: it is validated, never trained on", source.name));

@@ -44,7 +44,7 @@ use crate::figures::size;
 use crate::metrics::reporter::{Reporter, Settings};
 use crate::metrics::table;
 use crate::metrics::{Validation, curves, jsonl};
-use crate::plan::{Compute, Plan, memory};
+use crate::plan::{Compute, Disk, Plan, memory};
 
 /// What a user asks for besides the plan.
 #[derive(Clone, Debug)]
@@ -89,7 +89,7 @@ fn carry_out(plan: &mut Plan, options: &Options, stop: &Stop, team: &Team<'_>) -
     let data = Data::open(plan)?;
     let (mut lock, mut left) = (None, Vec::new());
     shared::folder(&plan.output, team.together(), || {
-        save::check_room(plan)?;
+        Disk::of(plan).check(plan)?;
         fs_err::create_dir_all(&plan.output)?;
         lock = Some(save::lock(&plan.output)?);
         left = retention::clear_leftovers(&plan.output)?;

@@ -1,4 +1,4 @@
-//! When a checkpoint is due, and that there is room for it.
+//! When a checkpoint is due, and how it is written.
 
 use std::collections::HashSet;
 use std::fs::TryLockError;
@@ -12,12 +12,11 @@ use tch::{Device, Tensor};
 use super::step::Engine;
 use crate::checkpoint::{State, Together, retention, save};
 use crate::distributed::sharding::StepError;
-use crate::figures::size;
 use crate::hf::export::DEFAULT_SHARD;
 use crate::hf::layout::Layout;
 use crate::metrics::reporter::Reporter;
 use crate::own;
-use crate::plan::{Plan, memory};
+use crate::plan::Plan;
 use crate::recipe::quantity::Interval;
 
 /// Writes a run's checkpoints.
@@ -149,26 +148,4 @@ pub(super) fn lock(output: &Path) -> anyhow::Result<fs_err::File> {
         // File systems without locks are not refused.
         Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
     }
-}
-
-/// Refuses a run whose first checkpoint would find no room.
-///
-/// # Errors
-/// Less free space than a checkpoint takes.
-pub(super) fn check_room(plan: &Plan) -> anyhow::Result<()> {
-    let needed = memory::checkpoint(plan);
-    let existing = plan.output.ancestors().find(|folder| folder.is_dir());
-    let existing = existing.unwrap_or_else(|| Path::new(if plan.output.is_absolute() { "/" } else { "." }));
-    // A file system that does not say is not refused.
-    let Ok(disk) = rustix::fs::statvfs(existing) else { return Ok(()) };
-    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    if free < needed {
-        bail!(
-            "{}: {} free, and a checkpoint takes {}: make room, or name another run.output",
-            plan.output.display(),
-            size(free),
-            size(needed)
-        );
-    }
-    Ok(())
 }
