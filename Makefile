@@ -6,6 +6,8 @@
 
 PYTHON ?= python3
 CARGO_FLAGS := --release --locked
+# Where tests write that they were skipped.
+SKIPPED := $(CURDIR)/target/skipped-tests
 
 # With a libtorch of your own, building needs nothing installed; the demo's data and the tests' oracle still do.
 ifeq ($(LIBTORCH)$(LIBTORCH_USE_PYTORCH),)
@@ -17,8 +19,11 @@ endif
 demo: build .venv/installed  ## the whole job on real data
 	recipes/quickstart.sh
 
+# Every test of every package, also after one that failed; then those that were skipped, and why.
 test: .venv/installed $(LIBTORCH_READY)  ## every test
-	cargo test $(CARGO_FLAGS) --all-targets
+	@mkdir -p $(dir $(SKIPPED)) && : > $(SKIPPED)
+	@HEPHAESTUS_SKIPPED=$(SKIPPED) cargo test $(CARGO_FLAGS) --all-targets --no-fail-fast; code=$$?; \
+	echo; echo "skipped tests: $$(sort -u $(SKIPPED) | wc -l)"; sort -u $(SKIPPED); exit $$code
 
 build: $(LIBTORCH_READY)  ## the programs, in target/release
 	cargo build $(CARGO_FLAGS)

@@ -14,10 +14,13 @@ mod plan;
 mod recipe;
 mod resume;
 mod signals;
+mod skipped;
 mod survival;
 mod train;
 
 use std::path::{Path, PathBuf};
+
+use skipped::skipped;
 
 /// The checkout: the current directory where that is one, as on a machine that these tests were carried to, else where they
 /// were compiled.
@@ -36,12 +39,6 @@ fn program(built: &str) -> PathBuf {
     let built = Path::new(built);
     let carried = std::env::var_os("HEPHAESTUS_PROGRAMS").zip(built.file_name());
     carried.map_or_else(|| built.to_owned(), |(folder, name)| Path::new(&folder).join(name))
-}
-
-/// Says that a test skipped, past the test runner, which shows what a passing test prints to nobody.
-fn skipped(test: &str, why: &str) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
 }
 
 /// The training recipes that are shipped; those that begin with `forge` are the forge's.

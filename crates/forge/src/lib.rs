@@ -26,5 +26,11 @@ pub mod recipe;
 pub mod render;
 pub mod report;
 pub mod retrieval;
+#[cfg(test)]
+#[path = "../../../tests/skipped.rs"]
+mod skipped;
 pub mod verify;
 mod visible;
+
+#[cfg(test)]
+use skipped::skipped;

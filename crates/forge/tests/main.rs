@@ -4,20 +4,17 @@ mod build;
 mod commands;
 mod recipes;
 mod shared_data;
+#[path = "../../../tests/skipped.rs"]
+mod skipped;
 
 use std::path::PathBuf;
 
 use assert_cmd::Command;
+use skipped::skipped;
 use tempfile::TempDir;
 
 pub(crate) const SHARED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data");
 pub(crate) const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../.venv/bin/python");
-
-/// Says that a test skipped, past the test runner, which shows what a passing test prints to nobody.
-pub(crate) fn skipped(test: &str, why: &str) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
-}
 
 /// Text whose words repeat often enough to be merged.
 pub(crate) fn sentences(count: usize) -> String {

@@ -179,7 +179,7 @@ fn elsewhere(test: &str, module: &str, program: &str) {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv/bin/python");
     let imports = Command::new(&python).args(["-c", &format!("import {module}")]).output();
     if !imports.is_ok_and(|output| output.status.success()) {
-        let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {} cannot import {module}", python.display());
+        crate::skipped(test, &format!("{} cannot import {module}", python.display()));
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -181,7 +181,7 @@ fn encoded(encoder: &Encoder, text: &Text) -> Encoded {
 fn gpt2(test: &str) -> Option<Encoder> {
     let folder = data("tokenizers/gpt2");
     if !folder.exists() {
-        eprintln!("SKIPPED {test}: {} is absent", folder.display());
+        crate::skipped(test, &format!("{} is absent", folder.display()));
         return None;
     }
     Some(Encoder::new(Vocabulary::load(&folder).unwrap()))
@@ -281,7 +281,7 @@ fn all_the_real_data_has_the_tokens_that_the_library_gives_it() {
 fn real_text_has_the_same_tokens_in_other_shapes() {
     let file = data("agent/openapi/openai.yaml");
     let Ok(text) = fs_err::read_to_string(&file) else {
-        eprintln!("SKIPPED real_text_has_the_same_tokens_in_other_shapes: {} is absent", file.display());
+        crate::skipped("real_text_has_the_same_tokens_in_other_shapes", &format!("{} is absent", file.display()));
         return;
     };
     let text: String = text.chars().take(200_000).collect();

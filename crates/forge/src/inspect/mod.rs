@@ -217,7 +217,7 @@ mod tests {
     pub(super) fn gpt2(test: &str) -> Option<Vocabulary> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/tokenizers/gpt2");
         if !folder.is_dir() {
-            let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {} is absent", folder.display());
+            crate::skipped(test, &format!("{} is absent", folder.display()));
             return None;
         }
         Some(Vocabulary::load(&folder).unwrap())

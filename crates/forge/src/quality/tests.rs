@@ -302,7 +302,8 @@ fn pieces(file: &str, text: &str) -> Vec<String> {
 fn of_a_hundred_real_texts_ninety_eight_are_judged_as_datatrove_judges_them() {
     let data = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
     if !data.join("agent").exists() {
-        eprintln!("SKIPPED of_a_hundred_real_texts_ninety_eight_are_judged_as_datatrove: {} is absent", data.display());
+        let test = "of_a_hundred_real_texts_ninety_eight_are_judged_as_datatrove_judges_them";
+        crate::skipped(test, &format!("{} is absent", data.display()));
         return;
     }
     let set = |keys: &str| Filter::new(&serde_yaml::from_str(keys).unwrap()).unwrap();

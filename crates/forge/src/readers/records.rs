@@ -110,7 +110,7 @@ mod tests {
     fn every_record_of_the_catalogues_is_read_by_a_map_of_its_fields() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/agent");
         if !folder.exists() {
-            eprintln!("SKIPPED every_record_of_the_catalogues_is_read_by_a_map_of_its_fields: no shared data");
+            crate::skipped("every_record_of_the_catalogues_is_read_by_a_map_of_its_fields", "no shared data");
             return;
         }
         let zoo = input(&[

@@ -91,7 +91,8 @@ fn every_question_of_bfcl_is_found_in_a_document_and_tool_documentation_holds_no
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
     let bfcl = data.join("bfcl/BFCL_v4_simple_python.json");
     if !bfcl.exists() {
-        eprintln!("SKIPPED every_question_of_bfcl_is_found: {} is absent", bfcl.display());
+        let test = "every_question_of_bfcl_is_found_in_a_document_and_tool_documentation_holds_none";
+        crate::skipped(test, &format!("{} is absent", bfcl.display()));
         return;
     }
     let settings = Settings { against: vec![bfcl.clone()], ..Settings::default() };

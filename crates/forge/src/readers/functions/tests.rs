@@ -99,7 +99,7 @@ fn what_is_no_function_is_named_and_the_others_are_read() {
 fn every_function_of_the_leaderboard_is_read() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/bfcl");
     if !folder.exists() {
-        eprintln!("SKIPPED every_function_of_the_leaderboard_is_read: no shared data");
+        crate::skipped("every_function_of_the_leaderboard_is_read", "no shared data");
         return;
     }
     for file in ["BFCL_v4_simple_python.json", "BFCL_v4_irrelevance.json"] {

@@ -219,7 +219,8 @@ fn apizoo() -> Option<Vec<PathBuf>> {
 #[test]
 fn every_bad_file_of_apizoo_is_reported_with_its_place_and_every_sound_record_is_read() {
     let Some(files) = apizoo() else {
-        eprintln!("SKIPPED every_bad_file_of_apizoo_is_reported…: shared/data/agent/apizoo is absent");
+        let test = "every_bad_file_of_apizoo_is_reported_with_its_place_and_every_sound_record_is_read";
+        crate::skipped(test, "agent/apizoo of the shared data is absent");
         return;
     };
     let mut report = String::new();

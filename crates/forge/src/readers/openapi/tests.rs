@@ -336,7 +336,7 @@ fn webhooks_are_operations_too() {
 fn as_many_operations_are_read_as_python_counts() {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv/bin/python");
     let (Some(folder), true) = (data("agent/openapi"), python.exists()) else {
-        eprintln!("SKIPPED as_many_operations_are_read_as_python_counts: no shared data, or no .venv");
+        crate::skipped("as_many_operations_are_read_as_python_counts", "no shared data, or no .venv");
         return;
     };
     let script = r#"

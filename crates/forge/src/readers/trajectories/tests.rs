@@ -227,7 +227,7 @@ fn tau_bench(file: &str) -> Option<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/agent/trajectories").join(file);
     let read = fs_err::read_to_string(path);
     if let Err(error) = &read {
-        eprintln!("SKIPPED tau-bench: {error}");
+        crate::skipped("trajectories of tau-bench", &error.to_string());
     }
     read.ok()
 }

@@ -154,7 +154,7 @@ fn tau_bench() -> Vec<Conversation> {
             records.into_iter().map(conversation).collect()
         }
         Err(error) => {
-            eprintln!("SKIPPED tau-bench in the comparison with transformers: {error}");
+            crate::skipped("tau-bench in the comparison with transformers", &error.to_string());
             Vec::new()
         }
     }
@@ -169,7 +169,9 @@ fn reference(job: &Value) -> Option<Vec<Option<String>>> {
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .inspect_err(|error| eprintln!("SKIPPED comparison with transformers: {}: {error}", python.display()))
+        .inspect_err(|error| {
+            crate::skipped("comparison with transformers", &format!("{}: {error}", python.display()));
+        })
         .ok()?;
     let mut stdin = child.stdin.take().unwrap();
     let job = job.to_string();

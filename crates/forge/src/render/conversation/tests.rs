@@ -99,7 +99,10 @@ fn real_conversations_learn_about_what_they_say_and_no_heading() {
     let path = "../../../shared/data/agent/trajectories/tau-bench-gpt-4o-airline.json";
     let text = match fs_err::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)) {
         Ok(text) => text,
-        Err(error) => return eprintln!("SKIPPED tau-bench: {error}"),
+        Err(error) => {
+            let test = "real_conversations_learn_about_what_they_say_and_no_heading";
+            return crate::skipped(test, &error.to_string());
+        }
     };
     let records: Vec<Value> = serde_json::from_str(&text).unwrap();
     let render = Conversations::new(&Settings::default(), Path::new("")).unwrap();
