@@ -141,7 +141,7 @@ fn train(cli: &Cli) -> anyhow::Result<ExitCode> {
     // What is wrong with a recipe all ranks see: they meet first, so that one of them says it.
     let distributed = recipe.as_ref().map(|loaded| loaded.recipe.distributed.clone()).unwrap_or_default();
     let world = World::join(launch, Device::Cpu, distributed.timeout.0)?;
-    let team = Team::of(&world)?;
+    let team = Team::of(&world, &stop)?;
     let outcome = team.judged(recipe.map_err(Into::into).and_then(|recipe| run(cli, recipe, &stop, &team)))?;
     let first = team.rank() == 0;
     let groups = team.leave();

@@ -7,8 +7,12 @@
 //! The first rank to fail is the one that reports. One whose collective failed waits before it does so, for three beats: if
 //! another failed for a reason of its own, that one reports within this time. [`end`](super::end) is what happens then.
 //!
+//! Rank 0 looks whether any other rank is silent, and every other rank whether rank 0 is: a main thread that waits for a rank by
+//! way of the store, as in saving, has no collective that fails when that rank dies. A rank that was asked to stop looks sooner, as
+//! a launcher that has seen a rank die asks the others to stop, and kills them soon after.
+//!
 //! It costs a rank two requests a second, one that writes its beat and one that looks for one key; what others say of
-//! themselves is read only where something has failed, and by rank 0 four times in [`Settings::silence`].
+//! themselves is read only where something has failed, and in these looks, four times in [`Settings::silence`].
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -52,11 +56,15 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Begins to watch, as all ranks do.
+    /// Begins to watch, as all ranks do. `asked` is whether this process was asked to stop.
     ///
     /// # Errors
     /// A store that cannot be reached once more.
-    pub fn begin(world: &World, settings: Settings) -> Result<Self, TchError> {
+    pub fn begin(
+        world: &World,
+        settings: Settings,
+        asked: impl Fn() -> bool + Send + 'static,
+    ) -> Result<Self, TchError> {
         let launch = world.launch().clone();
         let store = Store::open(&launch.host, launch.port, false, world.timeout)?;
         let (host, pid) = (host(), std::process::id());
@@ -88,7 +96,7 @@ impl Watch {
             pause: (Mutex::new(()), Condvar::new()),
         });
         shared.beat()?;
-        let beats = thread("beats", &shared, Shared::beats);
+        let beats = thread("beats", &shared, move |shared| shared.beats(asked));
         let guard = thread("guard", &shared, Shared::guard);
         let threads = [beats, guard].into_iter().collect::<Result<_, _>>();
         let threads = threads.map_err(|error| TchError::Torch(format!("a thread of the watch: {error}")))?;
@@ -164,7 +172,11 @@ impl Drop for Watch {
     }
 }
 
-fn thread(name: &str, shared: &Arc<Shared>, body: fn(&Shared)) -> std::io::Result<JoinHandle<()>> {
+fn thread(
+    name: &str,
+    shared: &Arc<Shared>,
+    body: impl FnOnce(&Shared) + Send + 'static,
+) -> std::io::Result<JoinHandle<()>> {
     let shared = Arc::clone(shared);
     thread::Builder::new().name(name.to_owned()).spawn(move || body(&shared))
 }
@@ -211,6 +223,11 @@ impl Shared {
         self.settings.beat * 3
     }
 
+    /// How long a rank may be silent while nothing has failed; a launcher gives 30 s to a rank that it has asked to stop.
+    fn silence(&self, asked: bool) -> Duration {
+        if asked { self.settings.silence.min(self.settings.beat * 10) } else { self.settings.silence }
+    }
+
     pub(super) fn key(&self, name: &str) -> String {
         format!("{}/{name}", self.keys)
     }
@@ -244,9 +261,9 @@ impl Shared {
         self.ask(|store| store.set(&self.beat_key(self.launch.rank), &self.state().write()))
     }
 
-    /// What every rank has last said of itself.
-    fn seen(&self) -> Result<Vec<Option<Beat>>, TchError> {
-        (0..self.launch.world)
+    /// What the first `ranks` have last said of themselves.
+    fn seen(&self, ranks: usize) -> Result<Vec<Option<Beat>>, TchError> {
+        (0..ranks)
             .map(|rank| {
                 let key = self.beat_key(rank);
                 let there = self.ask(|store| store.has(&key))?;
@@ -256,14 +273,12 @@ impl Shared {
             .collect()
     }
 
-    /// The thread that beats, looks for failures of others, and on rank 0 for ranks that are silent.
-    fn beats(&self) {
-        let mut watched = (self.launch.rank == 0).then(Silence::default);
+    /// The thread that beats, and looks for failures of others and for ranks that are silent.
+    fn beats(&self, asked: impl Fn() -> bool) {
+        let mut silence = Silence::default();
         while !self.over.load(Ordering::Relaxed) {
-            let round = self.beat().and_then(|()| self.look()).and_then(|()| match &mut watched {
-                Some(silence) => self.listen(silence),
-                None => Ok(()),
-            });
+            let round = self.beat().and_then(|()| self.look());
+            let round = round.and_then(|()| self.listen(&mut silence, self.silence(asked())));
             if let Err(error) = round
                 && !self.over.load(Ordering::Relaxed)
             {
@@ -274,26 +289,27 @@ impl Shared {
         self.beaten.store(true, Ordering::Relaxed);
     }
 
-    /// Rank 0: reports ranks that have been silent for too long, though no collective has failed yet.
-    fn listen(&self, silence: &mut Silence) -> Result<(), TchError> {
-        if silence.looked.is_some_and(|looked| looked.elapsed() < self.settings.silence / 4) {
+    /// Reports ranks that have been silent for longer than `limit`, though no collective has failed yet.
+    fn listen(&self, silence: &mut Silence, limit: Duration) -> Result<(), TchError> {
+        if silence.looked.is_some_and(|looked| looked.elapsed() < limit / 4) {
             return Ok(());
         }
         silence.looked = Some(Instant::now());
-        if silence.longest(&self.seen()?) < self.settings.silence {
+        let (rank, world) = (self.launch.rank, self.launch.world);
+        if silence.longest(&self.seen(if rank == 0 { world } else { 1 })?) < limit {
             return Ok(());
         }
-        let seen = Seen { waited: self.settings.silence, ..self.compared()? };
-        match self.claim(&report::of_consequence(0, &seen, "no collective has failed yet"))? {}
+        let seen = Seen { waited: limit, ..self.compared()? };
+        match self.claim(&report::of_consequence(rank, &seen, "no collective has failed yet"))? {}
     }
 
     /// What every rank says of itself before and after the time that one whose collective failed gives to others.
     fn compared(&self) -> Result<Seen, TchError> {
-        let before = self.seen()?;
+        let before = self.seen(self.launch.world)?;
         let begun = Instant::now();
         self.wait_for_a_report(self.patience())?;
         self.beat()?;
-        Ok(Seen { before, after: self.seen()?, waited: begun.elapsed() })
+        Ok(Seen { before, after: self.seen(self.launch.world)?, waited: begun.elapsed() })
     }
 
     /// Gives others time to report, with which this process ends.

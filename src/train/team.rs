@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use tch::Tensor;
 
 use super::refusal;
+use super::stop::Stop;
 use crate::checkpoint::Together;
 use crate::distributed::World;
 use crate::distributed::agree::{Agreement, Word};
@@ -27,12 +28,14 @@ impl<'a> Team<'a> {
         Self { world: None, together: Together::alone(), agreement: Agreement::alone(), watch: None }
     }
 
-    /// All ranks of a world, which from now on watch over each other: one that fails or panics ends all.
+    /// All ranks of a world, which from now on watch over each other: one that fails or panics ends all. `stop` is what asks this
+    /// one to stop.
     ///
     /// # Errors
     /// Ranks that do not come, or a store that is gone.
-    pub fn of(world: &'a World) -> anyhow::Result<Self> {
-        let watch = Watch::begin(world, Settings::default())?;
+    pub fn of(world: &'a World, stop: &Stop) -> anyhow::Result<Self> {
+        let stop = stop.clone();
+        let watch = Watch::begin(world, Settings::default(), move || stop.asked())?;
         watch.on_panic(refusal::is_thrown);
         let agreement = Agreement::open(world).unwrap_or_else(|error| watch.failed(&error));
         Ok(Self { world: Some(world), together: Together::of(world), agreement, watch: Some(watch) })

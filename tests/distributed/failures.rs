@@ -155,9 +155,42 @@ fn a_rank_that_is_silent_is_reported_by_rank_0_before_a_collective_fails() {
     assert!(report.contains("noticed by rank 0: no collective has failed yet"), "{report}");
 }
 
+#[test]
+fn a_rank_0_that_is_silent_is_reported_by_another_where_the_store_lives_on() {
+    let port = free_port();
+    let _store = hephaestus::ffi::Store::open("127.0.0.1", port, true, LIMIT).unwrap();
+    let mut job = Job::new("watched silent 0", 3);
+    for rank in 0..3 {
+        let kept = [("TORCHELASTIC_USE_AGENT_STORE", "True".to_owned())];
+        job.start(command(&this()), &[&by_hand(rank, 3, port)[..], &kept].concat());
+    }
+    let (reporter, report) = reported(&without(job, 0), &[0]);
+    assert_ne!(reporter, 0);
+    assert!(report.starts_with("error: rank 0 of 3 has stopped: no sign of life for 4.0 s"), "{report}");
+    assert!(report.contains("no collective has failed yet"), "{report}");
+}
+
+#[test]
+fn where_a_rank_dies_for_which_others_wait_in_the_store_they_report_it_before_torchrun_kills_them() {
+    let restarted = ["--max-restarts", "1", "--monitor-interval", "0.1"];
+    let does = "watched killed while waited for in the store 0 once";
+    let Some((ended, folder)) = torchrun(does, 2, &restarted) else { return };
+    assert_eq!(ended.code, Some(0), "{}", ended.text);
+    let errors = errors(&ended);
+    let reported = "error: rank 0 of 2 has stopped: no sign of life for 5.0 s";
+    assert!(matches!(errors[..], [error] if error.starts_with(reported)), "{}", ended.text);
+    let again = [0, 1].map(|rank| format!("{rank} of 2, start 1: made all steps, saved at [2]"));
+    told(&folder, &again.each_ref().map(String::as_str));
+}
+
 /// Starts three ranks of which one stops itself for ever, and returns how the others ended.
 fn run_stopped(does: &'static str, stopped: usize) -> Vec<Ended> {
-    let mut job = three(does);
+    without(three(does), stopped)
+}
+
+/// How all ranks but the one that is stopped for ever ended.
+fn without(mut job: Job, stopped: usize) -> Vec<Ended> {
+    let does = job.does;
     let mut killed_at_the_end = Job::new(does, 1);
     killed_at_the_end.children.push(job.children.remove(stopped));
     let (mut ended, _) = job.end();

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::os::unix::process::parent_id;
 
+use hephaestus::checkpoint::together::{Together, TogetherError};
 use hephaestus::distributed::World;
 use hephaestus::distributed::agree::{Agreement, Word};
 use hephaestus::distributed::rendezvous::Launch;
@@ -17,6 +18,9 @@ use super::*;
 
 /// Says that a node is the one that something befalls.
 pub(super) const NODE: &str = "HEPHAESTUS_TEST_NODE";
+
+/// A rank is killed for which the others wait in the store, and in no collective.
+const WAITED_FOR: &str = "killed while waited for in the store";
 
 /// The step in which it happens.
 const AT: u64 = 3;
@@ -41,7 +45,7 @@ impl<'a> Fault<'a> {
 
     fn befalls(&self, stop: &Stop) -> anyhow::Result<()> {
         match self.what {
-            "killed" => signal("-9", process::id()),
+            "killed" | WAITED_FOR => signal("-9", process::id()),
             "stopped" | "silent" => signal("-STOP", process::id()),
             "gone with its launcher" => {
                 signal("-9", parent_id());
@@ -77,10 +81,15 @@ pub(super) fn act(fault: &str, launch: Launch) -> Outcome {
     let stop = Stop::on_signals()?;
     let fault = Fault::read(fault, &launch);
     // How long a rank that hangs is waited for, too.
-    let (timeout, silence) = if fault.what == "silent" { (60, 4) } else { (12, 60) };
+    let (timeout, silence) = match fault.what {
+        "silent" => (60, 4),
+        WAITED_FOR => (60, 60),
+        _ => (12, 60),
+    };
     let world = World::join(launch, Device::Cpu, Duration::from_secs(timeout))?;
     let settings = Settings { beat: Duration::from_millis(500), silence: Duration::from_secs(silence) };
-    let mut watch = Watch::begin(&world, settings)?;
+    let asked = stop.clone();
+    let mut watch = Watch::begin(&world, settings, move || asked.asked())?;
     watch.on_panic(refusal::is_thrown);
     let agreement = Agreement::open(&world)?;
     if fault.what == "stuck" && !fault.here {
@@ -127,6 +136,9 @@ fn steps(
         assert_eq!(word.weight, step * world.launch().world as u64);
         if step == AT && fault.what == "stuck" && !fault.here {
             thread::sleep(LIMIT);
+        }
+        if step == AT && fault.what == WAITED_FOR && !fault.here && world.launch().restart == 0 {
+            Together::of(world).first::<(), TogetherError>("be told", || Ok(()))?;
         }
         if step == AT && fault.here {
             watch.at(step, "befalling");
