@@ -14,7 +14,7 @@ ifeq ($(LIBTORCH)$(LIBTORCH_USE_PYTORCH),)
 LIBTORCH_READY := .libtorch
 endif
 
-.PHONY: demo test build setup audit clean
+.PHONY: demo test faults build setup audit clean
 
 demo: build .venv/installed  ## the whole job on real data
 	recipes/quickstart.sh
@@ -24,6 +24,9 @@ test: .venv/installed $(LIBTORCH_READY)  ## every test
 	@mkdir -p $(dir $(SKIPPED)) && : > $(SKIPPED)
 	@HEPHAESTUS_SKIPPED=$(SKIPPED) cargo test $(CARGO_FLAGS) --all-targets --no-fail-fast; code=$$?; \
 	echo; echo "skipped tests: $$(sort -u $(SKIPPED) | wc -l)"; sort -u $(SKIPPED); exit $$code
+
+faults: .venv/installed $(LIBTORCH_READY)  ## training with every call that writes made to fail, one by one
+	HEPHAESTUS_FAULTS=all cargo test $(CARGO_FLAGS) --package hephaestus --test tests -- faults::
 
 build: $(LIBTORCH_READY)  ## the programs, in target/release
 	cargo build $(CARGO_FLAGS)

@@ -4,6 +4,7 @@ mod cuda;
 mod distributed;
 mod doctor;
 mod export;
+mod faults;
 mod hf;
 mod kernels;
 mod memory;
