@@ -130,7 +130,8 @@ fn whatever_write_fails_or_is_the_last_no_checkpoint_is_half_and_the_same_comman
         let said = String::from_utf8_lossy(&again.stderr);
         assert!(again.status.success(), "{what}, then: {said}");
         assert!(last(folder.path()) == expected, "{what}: other weights, moments or state: {said}");
-        assert_eq!(whole(folder.path(), &what), [LAST], "{what}");
+        // One that was to be removed may stay where there was nothing left to save.
+        assert_eq!(whole(folder.path(), &what).last(), Some(&LAST), "{what}");
         let hidden = fs_err::read_dir(folder.path().join("out")).unwrap().map(|entry| entry.unwrap().file_name());
         let left: Vec<_> = hidden.filter(|name| name.to_string_lossy().starts_with(".step-")).collect();
         assert!(left.is_empty(), "{what}: {left:?} are left");

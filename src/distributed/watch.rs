@@ -16,6 +16,7 @@
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
+use std::convert::Infallible;
 use std::error::Error;
 use std::panic;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -295,12 +296,22 @@ impl Shared {
             return Ok(());
         }
         silence.looked = Some(Instant::now());
-        let (rank, world) = (self.launch.rank, self.launch.world);
-        if silence.longest(&self.seen(if rank == 0 { world } else { 1 })?) < limit {
+        let watched = if self.launch.rank == 0 { self.launch.world } else { 1 };
+        if silence.longest(&self.seen(watched)?) < limit {
             return Ok(());
         }
-        let seen = Seen { waited: limit, ..self.compared()? };
-        match self.claim(&report::of_consequence(rank, &seen, "no collective has failed yet"))? {}
+        match self.notice("no collective has failed yet", Some(limit))? {}
+    }
+
+    /// Finds out what is known of ranks that do not go on, and reports it; `silent` is for how long one of them is known to be.
+    fn notice(&self, error: &str, silent: Option<Duration>) -> Result<Infallible, TchError> {
+        // One rank looks for all, so that what is asked of the store grows with the ranks and not with their square.
+        if self.ask(|store| store.add(&self.key("noticed"), 1))? > 1 {
+            self.wait_for_a_report(self.patience() * 3)?;
+        }
+        let seen = self.compared()?;
+        let seen = Seen { waited: silent.unwrap_or(seen.waited), ..seen };
+        self.claim(&report::of_consequence(self.launch.rank, &seen, error))
     }
 
     /// What every rank says of itself before and after the time that one whose collective failed gives to others.
@@ -308,15 +319,16 @@ impl Shared {
         let before = self.seen(self.launch.world)?;
         let begun = Instant::now();
         self.wait_for_a_report(self.patience())?;
-        self.beat()?;
         Ok(Seen { before, after: self.seen(self.launch.world)?, waited: begun.elapsed() })
     }
 
-    /// Gives others time to report, with which this process ends.
+    /// Gives others time to report, with which this process ends. It beats meanwhile, as nobody else does where it is the thread
+    /// that beats which waits.
     fn wait_for_a_report(&self, time: Duration) -> Result<(), TchError> {
         let begun = Instant::now();
         while begun.elapsed() < time {
             thread::sleep(self.settings.beat / 4);
+            self.beat()?;
             self.look()?;
         }
         Ok(())
@@ -364,13 +376,7 @@ impl Shared {
     /// A collective failed here: gives the rank that knows why the time to say so, and finds out what is known.
     fn consequence(&self, error: &str) -> ! {
         self.failing.store(true, Ordering::Relaxed);
-        let claimed = self.beat().and_then(|()| {
-            // One rank looks for all, so that what is asked of the store grows with the ranks and not with their square.
-            if self.ask(|store| store.add(&self.key("noticed"), 1))? > 1 {
-                self.wait_for_a_report(self.patience() * 3)?;
-            }
-            self.claim(&report::of_consequence(self.launch.rank, &self.compared()?, error))
-        });
+        let claimed = self.beat().and_then(|()| self.notice(error, None));
         match claimed {
             Ok(never) => match never {},
             Err(error) => self.gone(&first_line(&error)),

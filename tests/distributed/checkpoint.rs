@@ -202,7 +202,7 @@ fn where_the_disk_of_one_rank_refuses_all_fail_with_its_reason() {
     let (ended, folder) = run_in("save with a disk that refuses", 3, &[0, 1, 2]);
     let reason = reason(&[&ended[0], &ended[1], &ended[2]], &folder);
     let file = "FOLDER/refusing/.step-3.writing/optimizer-00002-of-00003.safetensors";
-    assert_eq!(reason, format!("rank 1 of 3 (HOST): {file}: Is a directory (os error 21)"));
+    assert_eq!(reason, format!("rank 1 of 3 (HOST): failed to create file `{file}`: Is a directory (os error 21)"));
 }
 
 #[test]

@@ -105,7 +105,7 @@ fn where_one_rank_fails_torchrun_starts_all_again_and_they_go_on() {
     let report = errors(&ended)[0];
     for part in [
         " of 2 failed at step 8 (saving): the checkpoint of step 8 could not be written; the last one is out/step-4: rank 1 of 2 (",
-        ".writing/optimizer-00002-of-00002.safetensors: File too large (os error 27)",
+        ".writing/optimizer-00002-of-00002.safetensors`: File too large (os error 27)",
     ] {
         assert!(report.contains(part), "no {part} in {report}");
     }
