@@ -108,6 +108,40 @@ fn a_configuration_survives_being_written_and_read() {
 }
 
 #[test]
+fn both_spellings_of_rotary_settings_are_written_and_read_and_must_mean_the_same() {
+    let parse = |value: &Value| hf::config::parse(value.as_object().unwrap().clone());
+    let llama3 = json!({
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8,
+    });
+    let linear = json!({"type": "linear", "factor": 4.0});
+    for scaling in [llama3, linear.clone()] {
+        let old = parse(&config(json!({"rope_scaling": scaling, "rope_theta": 5e5}))).unwrap();
+        let mut written = hf::config::to_json(&old, hf::dtype::Dtype::Bf16);
+        assert_eq!(written["rope_scaling"]["factor"], scaling["factor"]);
+        assert!(written["rope_scaling"].get("rope_theta").is_none());
+        assert_eq!((&written["rope_theta"], &written["rope_parameters"]["rope_theta"]), (&json!(5e5), &json!(5e5)));
+        assert_eq!((&written["torch_dtype"], &written["dtype"]), (&json!("bfloat16"), &json!("bfloat16")));
+        assert_eq!(parse(&written).unwrap(), old);
+        written["rope_scaling"]["factor"] = json!(2.0);
+        let problems = parse(&written).unwrap_err().join("\n");
+        assert!(
+            problems.starts_with("`rope_scaling` asks for {") && problems.ends_with("keep the right one"),
+            "{problems}"
+        );
+        written["rope_scaling"] = Value::Null;
+        assert_eq!(parse(&written).unwrap(), old);
+        written["rope_theta"] = json!(1e4);
+        let problems = parse(&written).unwrap_err();
+        assert_eq!(problems, ["`rope_theta` is given twice, as 500000 and as 10000: keep the right one"]);
+    }
+    let plain = parse(&config(json!({}))).unwrap();
+    assert_eq!(hf::config::to_json(&plain, hf::dtype::Dtype::Bf16).get("rope_scaling"), None);
+    let problems = parse(&config(json!({"rope_scaling": {"type": "dynamic", "factor": 2.0}}))).unwrap_err();
+    assert_eq!(problems, ["`rope_scaling.type` is \"dynamic\": only default, linear and llama3 are implemented"]);
+}
+
+#[test]
 fn fresh_parameters_follow_their_seed() {
     let config = hf::config::parse(config(json!({})).as_object().unwrap().clone()).unwrap();
     let draw = |seed| Parameters::fresh(&config, seed, Kind::Float, Device::Cpu).unwrap();

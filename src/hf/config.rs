@@ -283,7 +283,8 @@ fn check(config: &ModelConfig, fields: &mut Fields) {
     }
 }
 
-/// The `config.json` of a configuration, in transformers 5's spelling; `dtype` is that of the weights beside it.
+/// The `config.json` of a configuration, spelled for transformers 5 and for 4, which vLLM and others build on; `dtype` is that
+/// of the weights beside it.
 #[must_use]
 pub fn to_json(config: &ModelConfig, dtype: Dtype) -> Value {
     let (model_type, architecture) = match config.family {
@@ -308,9 +309,12 @@ pub fn to_json(config: &ModelConfig, dtype: Dtype) -> Value {
     put("initializer_range", json!(config.initializer_range));
     put("rms_norm_eps", json!(config.norm_eps));
     put("tie_word_embeddings", json!(config.tied_embeddings));
-    put("rope_parameters", rope::to_json(config.rope_theta, &config.rope_scaling));
-    // Readers older than transformers 5 look here; newer ones prefer `rope_parameters`.
+    put("rope_parameters", rope::parameters_json(config.rope_theta, &config.rope_scaling));
+    // Readers of transformers 4 know these two alone.
     put("rope_theta", json!(config.rope_theta));
+    if let Some(scaling) = rope::scaling_json(&config.rope_scaling) {
+        put("rope_scaling", Value::Object(scaling));
+    }
     put("attention_dropout", json!(0.0));
     match config.family {
         Family::Llama => {
@@ -333,6 +337,7 @@ pub fn to_json(config: &ModelConfig, dtype: Dtype) -> Value {
     put("eos_token_id", eos_json(&config.eos_token_ids));
     put("use_cache", json!(true));
     put("dtype", json!(dtype.config_name()));
+    put("torch_dtype", json!(dtype.config_name()));
     Value::Object(object)
 }
 

@@ -31,6 +31,11 @@ impl Fields {
         self.object.contains_key(key)
     }
 
+    /// Whether a key is there with a value other than `null`.
+    pub(super) fn has_value(&self, key: &str) -> bool {
+        self.object.get(key).is_some_and(|value| !value.is_null())
+    }
+
     /// A size within `1..=most`, or the default where the key is absent or `null`.
     pub(super) fn size_or(&mut self, key: &str, default: usize, most: usize) -> usize {
         let Some(value) = self.take(key) else { return default };
@@ -45,7 +50,7 @@ impl Fields {
 
     /// A size that must be given.
     pub(super) fn size(&mut self, key: &str, most: usize) -> usize {
-        if self.object.get(key).is_none_or(Value::is_null) {
+        if !self.has_value(key) {
             self.object.shift_remove(key);
             self.complain(key, "is missing");
             return 1;
@@ -67,7 +72,7 @@ impl Fields {
 
     /// A number that must be given.
     pub(super) fn number(&mut self, key: &str, above: f64) -> f64 {
-        if self.object.get(key).is_none_or(Value::is_null) {
+        if !self.has_value(key) {
             self.object.shift_remove(key);
             self.complain(key, "is missing");
             return above + 1.0;

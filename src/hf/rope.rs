@@ -12,25 +12,43 @@ pub(super) const MAX_POSITIONS: usize = 1 << 30;
 const DEFAULT_THETA: f64 = 10_000.0;
 
 /// Takes the rotary settings out of a configuration: the base and the stretch.
+///
+/// A file may hold both spellings, as exports do; then they must mean the same.
 pub(super) fn read(fields: &mut Fields) -> (f64, RopeScaling) {
-    let outer_theta = fields.number_or("rope_theta", DEFAULT_THETA, 0.0);
+    let outer_theta = fields.has_value("rope_theta").then(|| fields.number_or("rope_theta", DEFAULT_THETA, 0.0));
     let original = fields.take("original_max_position_embeddings");
-    let parameters = take_object(fields, "rope_parameters");
-    let scaling = take_object(fields, "rope_scaling");
-    let object = match (parameters, scaling) {
-        (Some(new), Some(old)) if new != old => {
-            fields.complain("rope_scaling", "differs from `rope_parameters`: keep one of them");
-            return (outer_theta, RopeScaling::None);
-        }
-        (Some(object), _) | (None, Some(object)) => object,
-        (None, None) => return (outer_theta, RopeScaling::None),
+    let mut spelled = |key: &str, prefix: &'static str| {
+        let object = take_object(fields, key)?;
+        let mut inner = Fields::new(object, prefix);
+        let theta = inner.has_value("rope_theta").then(|| inner.number_or("rope_theta", DEFAULT_THETA, 0.0));
+        let scaling = stretch(&mut inner, original.as_ref());
+        inner.refuse_rest(&[]);
+        fields.problems.append(&mut inner.problems);
+        Some((theta, scaling))
     };
-    let mut inner = Fields::new(object, "rope_parameters.");
-    let theta = inner.number_or("rope_theta", outer_theta, 0.0);
-    let scaling = stretch(&mut inner, original);
-    inner.refuse_rest(&[]);
-    fields.problems.append(&mut inner.problems);
+    let new = spelled("rope_parameters", "rope_parameters.");
+    let old = spelled("rope_scaling", "rope_scaling.");
+    let thetas = [new.as_ref().and_then(|new| new.0), old.as_ref().and_then(|old| old.0), outer_theta];
+    let mut given = thetas.into_iter().flatten();
+    let theta = given.next().unwrap_or(DEFAULT_THETA);
+    if let Some(other) = given.find(|other| *other != theta) {
+        fields.complain("rope_theta", format_args!("is given twice, as {theta} and as {other}: keep the right one"));
+    }
+    let scaling = match (new, old) {
+        (Some((_, new)), Some((_, old))) if new != old => {
+            let text = format!("asks for {}, and `rope_parameters` for {}: keep the right one", told(&old), told(&new));
+            fields.complain("rope_scaling", text);
+            new
+        }
+        (Some((_, scaling)), _) | (None, Some((_, scaling))) => scaling,
+        (None, None) => RopeScaling::None,
+    };
     (theta, scaling)
+}
+
+/// A stretch in the words of `config.json`, for messages.
+fn told(scaling: &RopeScaling) -> String {
+    scaling_json(scaling).map_or_else(|| "no scaling".to_owned(), |object| Value::Object(object).to_string())
 }
 
 fn take_object(fields: &mut Fields, key: &str) -> Option<Map<String, Value>> {
@@ -43,9 +61,10 @@ fn take_object(fields: &mut Fields, key: &str) -> Option<Map<String, Value>> {
     }
 }
 
-fn stretch(inner: &mut Fields, original: Option<Value>) -> RopeScaling {
+fn stretch(inner: &mut Fields, original: Option<&Value>) -> RopeScaling {
     inner.only("partial_rotary_factor", &json!(1.0));
     // `type` is the name before transformers 4.43; later files may hold both.
+    let written = if inner.has_value("rope_type") { "rope_type" } else { "type" };
     let old = inner.take("type");
     let kind = inner.take("rope_type").or(old).unwrap_or_else(|| json!("default"));
     match kind.as_str() {
@@ -58,7 +77,7 @@ fn stretch(inner: &mut Fields, original: Option<Value>) -> RopeScaling {
             let key = "original_max_position_embeddings";
             let original_positions = match original {
                 Some(value) if !inner.has(key) => {
-                    let mut outer = Fields::new(Map::from_iter([(key.to_owned(), value)]), "");
+                    let mut outer = Fields::new(Map::from_iter([(key.to_owned(), value.clone())]), "");
                     let size = outer.size(key, MAX_POSITIONS);
                     inner.problems.append(&mut outer.problems);
                     size
@@ -74,7 +93,7 @@ fn stretch(inner: &mut Fields, original: Option<Value>) -> RopeScaling {
             RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_positions }
         }
         _ => {
-            inner.complain("rope_type", format_args!("is {kind}: only default, linear and llama3 are implemented"));
+            inner.complain(written, format_args!("is {kind}: only default, linear and llama3 are implemented"));
             // What belongs to the refused kind is not worth a line each.
             for key in ["factor", "attention_factor", "beta_fast", "beta_slow", "short_factor", "long_factor", "mscale"]
             {
@@ -87,17 +106,25 @@ fn stretch(inner: &mut Fields, original: Option<Value>) -> RopeScaling {
 }
 
 /// The `rope_parameters` object of transformers 5.
-pub(super) fn to_json(theta: f64, scaling: &RopeScaling) -> Value {
-    match scaling {
-        RopeScaling::None => json!({ "rope_type": "default", "rope_theta": theta }),
-        RopeScaling::Linear { factor } => json!({ "rope_type": "linear", "rope_theta": theta, "factor": factor }),
+pub(super) fn parameters_json(theta: f64, scaling: &RopeScaling) -> Value {
+    let mut object =
+        scaling_json(scaling).unwrap_or_else(|| Map::from_iter([("rope_type".to_owned(), json!("default"))]));
+    object.insert("rope_theta".to_owned(), json!(theta));
+    Value::Object(object)
+}
+
+/// The `rope_scaling` object of transformers 4, which keeps the base beside it; `None` where nothing is stretched.
+pub(super) fn scaling_json(scaling: &RopeScaling) -> Option<Map<String, Value>> {
+    let object = match scaling {
+        RopeScaling::None => return None,
+        RopeScaling::Linear { factor } => json!({ "rope_type": "linear", "factor": factor }),
         RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_positions } => json!({
             "rope_type": "llama3",
-            "rope_theta": theta,
             "factor": factor,
             "low_freq_factor": low_freq_factor,
             "high_freq_factor": high_freq_factor,
             "original_max_position_embeddings": original_positions,
         }),
-    }
+    };
+    object.as_object().cloned()
 }
