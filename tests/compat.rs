@@ -1,9 +1,11 @@
 //! Exports in releases of transformers other than the one in `.venv`, as `make compat` installs them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use hephaestus::hf::harmless::TRANSFORMERS;
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
@@ -26,28 +28,44 @@ fn originals(into: &Path) -> Vec<PathBuf> {
     originals
 }
 
-/// The logits of `models` in the transformers of `version`, found in `packages` before `.venv`.
+/// The logits of `models` in the transformers of `version`.
 fn logits(packages: Option<&Path>, version: &str, models: &[PathBuf], into: &Path) -> HashMap<String, Tensor> {
     let file = into.join(format!("{version}.safetensors"));
+    let program = crate::root().join("tests/compat/logits.py");
+    let mut arguments = vec![program.as_os_str(), version.as_ref(), file.as_os_str()];
+    arguments.extend(models.iter().map(|model| model.as_os_str()));
+    python(packages, &arguments);
+    Tensor::read_safetensors(&file).unwrap().into_iter().collect()
+}
+
+/// Those folders, each with the release in it; none, said aloud, where `test` is to be skipped.
+fn releases(test: &str) -> Option<Vec<(Option<PathBuf>, String)>> {
+    let Some(folders) = std::env::var_os(FOLDERS) else {
+        crate::skipped(test, "no older releases of transformers: `make compat` installs them and runs it");
+        return None;
+    };
+    let named = std::env::split_paths(&folders).map(|packages| {
+        let name = packages.file_name().unwrap().to_string_lossy().into_owned();
+        (Some(packages), name.trim_start_matches("transformers-").to_owned())
+    });
+    Some(std::iter::once((None, "5.".to_owned())).chain(named).collect())
+}
+
+/// What a Python program prints, with the packages in a folder before those in `.venv`.
+fn python(packages: Option<&Path>, arguments: &[&OsStr]) -> String {
     let mut python = Command::new(crate::python());
     if let Some(packages) = packages {
         python.env("PYTHONPATH", packages);
     }
-    let run = python.arg(crate::root().join("tests/compat/logits.py")).arg(version).arg(&file).args(models).output();
-    let run = run.expect("`make setup` installs the Python in .venv");
-    assert!(run.status.success(), "{version}: {}", String::from_utf8_lossy(&run.stderr));
-    Tensor::read_safetensors(&file).unwrap().into_iter().collect()
+    let run = python.args(arguments).output().expect("`make setup` installs the Python in .venv");
+    assert!(run.status.success(), "{packages:?}: {}", String::from_utf8_lossy(&run.stderr));
+    String::from_utf8(run.stdout).unwrap()
 }
 
 #[test]
 fn exports_compute_the_same_in_transformers_4_as_their_originals_in_transformers_5() {
-    let Some(folders) = std::env::var_os(FOLDERS) else {
-        crate::skipped(
-            "exports_compute_the_same_in_transformers_4_as_their_originals_in_transformers_5",
-            "no older releases of transformers: `make compat` installs them",
-        );
-        return;
-    };
+    let test = "exports_compute_the_same_in_transformers_4_as_their_originals_in_transformers_5";
+    let Some(releases) = releases(test) else { return };
     let out = tempfile::tempdir().unwrap();
     let originals = originals(out.path());
     let exports: Vec<_> = originals
@@ -60,12 +78,7 @@ fn exports_compute_the_same_in_transformers_4_as_their_originals_in_transformers
         })
         .collect();
     let expected = logits(None, "5.", &originals, out.path());
-    let mut versions = vec![(None, "5.".to_owned())];
-    for packages in std::env::split_paths(&folders) {
-        let name = packages.file_name().unwrap().to_string_lossy().into_owned();
-        versions.push((Some(packages), name.trim_start_matches("transformers-").to_owned()));
-    }
-    for (packages, version) in versions {
+    for (packages, version) in releases {
         let found = logits(packages.as_deref(), &version, &exports, out.path());
         for (original, export) in originals.iter().zip(&exports) {
             let [expected, found] =
@@ -75,4 +88,28 @@ fn exports_compute_the_same_in_transformers_4_as_their_originals_in_transformers
             assert!(difference < 1e-4, "{} in transformers {version}: {difference:e}", export.display());
         }
     }
+}
+
+#[test]
+fn keys_that_change_nothing_are_those_that_no_release_of_transformers_computes_with() {
+    let test = "keys_that_change_nothing_are_those_that_no_release_of_transformers_computes_with";
+    let Some(releases) = releases(test) else { return };
+    let (mut harmless, mut refused) = (BTreeSet::new(), BTreeSet::new());
+    for (packages, version) in releases {
+        let program = crate::root().join("tests/compat/keys.py");
+        for line in python(packages.as_deref(), &[program.as_os_str()]).lines() {
+            let (verdict, key) = line.split_once(' ').unwrap();
+            if verdict == "+" { &mut harmless } else { &mut refused }.insert(key.to_owned());
+        }
+        let whole = "import json, transformers\nfor name in ['Llama', 'Mistral', 'Qwen2', 'Qwen3']:\n    \
+                     config = getattr(transformers, name + 'Config')(architectures=[name + 'ForCausalLM'])\n    \
+                     print(json.dumps(config.to_dict()))";
+        for line in python(packages.as_deref(), &["-c".as_ref(), whole.as_ref()]).lines() {
+            let config: Value = serde_json::from_str(line).unwrap();
+            let read = hephaestus::hf::config::parse(config.as_object().unwrap().clone());
+            assert!(read.is_ok(), "{version}: {read:?}");
+        }
+    }
+    let harmless: Vec<_> = harmless.difference(&refused).collect();
+    assert_eq!(harmless, TRANSFORMERS.iter().collect::<Vec<_>>());
 }

@@ -142,6 +142,46 @@ fn both_spellings_of_rotary_settings_are_written_and_read_and_must_mean_the_same
 }
 
 #[test]
+fn keys_that_change_nothing_are_accepted_and_kept_and_others_are_refused_by_name() {
+    use hf::harmless::{OTHERS, TRANSFORMERS};
+    let folder = tempfile::tempdir().unwrap();
+    let parse = |changes: Value| hf::config::parse(config(changes).as_object().unwrap().clone());
+    let plain = parse(json!({})).unwrap();
+    let read = |changes: Value| {
+        assert_eq!(parse(changes.clone()).unwrap(), plain, "{changes}");
+        fs_err::write(folder.path().join("config.json"), config(changes).to_string()).unwrap();
+        hf::config::harmless(folder.path()).unwrap()
+    };
+    for key in TRANSFORMERS.into_iter().chain(OTHERS).filter(|key| *key != "activation") {
+        assert_eq!(read(json!({key: [1, "two"]})), *json!({key: [1, "two"]}).as_object().unwrap());
+    }
+    for kept in [
+        json!({"rope_interleaved": false, "pruned_heads": {}, "transformers.js_config": {"kv_cache_dtype": {}}}),
+        json!({"activation": "swiglu", "_anything": 1, "mergekit_version": "0.1", "unsloth_fixed": true}),
+    ] {
+        assert_eq!(Value::Object(read(kept.clone())), kept);
+    }
+    for read_with_rules in [
+        json!({"torch_dtype": "torch.bfloat16"}),
+        json!({"hidden_act": "swish"}),
+        json!({"rope_scaling": {"rope_type": "default"}}),
+        json!({"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}, "rope_scaling": {"type": "default"}}),
+    ] {
+        assert!(read(read_with_rules).is_empty());
+    }
+    let problems = parse(json!({"logit_scale": 0.5, "activation": "gelu", "pruned_heads": {"0": [1]}})).unwrap_err();
+    let advice = "not implemented; if it does not change what the model computes, remove it";
+    assert_eq!(
+        problems,
+        [
+            "`activation` is \"gelu\": only \"silu\" is implemented".to_owned(),
+            format!("`logit_scale` is 0.5: {advice}"),
+            format!("`pruned_heads` is {{\"0\":[1]}}: {advice}"),
+        ]
+    );
+}
+
+#[test]
 fn fresh_parameters_follow_their_seed() {
     let config = hf::config::parse(config(json!({})).as_object().unwrap().clone()).unwrap();
     let draw = |seed| Parameters::fresh(&config, seed, Kind::Float, Device::Cpu).unwrap();

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::dtype::Dtype;
 use super::error::HfError;
 use super::fields::Fields;
+use super::harmless::is_harmless;
 use super::rope::{self, MAX_POSITIONS};
 use crate::model::config::{Family, ModelConfig};
 
@@ -20,43 +21,26 @@ const MAX_COUNT: usize = 1 << 12;
 /// Largest `config.json` read, in bytes.
 const MAX_FILE: u64 = 4 << 20;
 
-/// Keys that change nothing about training: bookkeeping, caches, and generation settings of older files.
-const HARMLESS: [&str; 25] = [
-    "transformers_version",
-    "_name_or_path",
-    "use_cache",
-    "pad_token_id",
-    "unk_token_id",
-    "return_dict",
-    "output_attentions",
-    "output_hidden_states",
-    "_attn_implementation_autoset",
-    "unsloth_fixed",
-    "unsloth_version",
-    "id2label",
-    "label2id",
-    "problem_type",
-    "chunk_size_feed_forward",
-    "is_encoder_decoder",
-    "max_length",
-    "do_sample",
-    "temperature",
-    "top_p",
-    "top_k",
-    "repetition_penalty",
-    "max_new_tokens",
-    "task_specific_params",
-    "finetuning_task",
-];
-
 /// Reads the configuration of a Hugging Face folder, or a `config.json` named itself.
 ///
 /// # Errors
 /// [`HfError::Io`] where the file cannot be read, [`HfError::Json`] where it is no JSON object, and
 /// [`HfError::Config`] with every missing, impossible or unimplemented setting at once.
 pub fn read(folder: &Path) -> Result<ModelConfig, HfError> {
+    Ok(read_parts(folder)?.0)
+}
+
+/// The keys of a folder's `config.json`, or of one named itself, that change nothing about training, as they are.
+///
+/// # Errors
+/// As [`read`].
+pub fn harmless(folder: &Path) -> Result<Map<String, Value>, HfError> {
+    Ok(read_parts(folder)?.1)
+}
+
+fn read_parts(folder: &Path) -> Result<(ModelConfig, Map<String, Value>), HfError> {
     let (path, object) = read_object(folder)?;
-    parse(object).map_err(|problems| HfError::Config { path, problems })
+    parts(object).map_err(|problems| HfError::Config { path, problems })
 }
 
 /// The element type a folder's `config.json` says its weights have, if it says one this trainer knows.
@@ -66,7 +50,12 @@ pub fn read(folder: &Path) -> Result<ModelConfig, HfError> {
 pub fn stored_dtype(folder: &Path) -> Result<Option<Dtype>, HfError> {
     let (_, object) = read_object(folder)?;
     let named = object.get("dtype").or_else(|| object.get("torch_dtype")).and_then(Value::as_str);
-    Ok(named.and_then(|name| name.parse().ok()))
+    Ok(named.and_then(dtype_named))
+}
+
+/// The element type of a name, which some programs write as Python shows it.
+fn dtype_named(name: &str) -> Option<Dtype> {
+    name.strip_prefix("torch.").unwrap_or(name).parse().ok()
 }
 
 fn read_object(folder: &Path) -> Result<(std::path::PathBuf, Map<String, Value>), HfError> {
@@ -88,15 +77,20 @@ fn read_object(folder: &Path) -> Result<(std::path::PathBuf, Map<String, Value>)
 /// # Errors
 /// One line for every setting that is missing, impossible or not implemented.
 pub fn parse(object: Map<String, Value>) -> Result<ModelConfig, Vec<String>> {
+    Ok(parts(object)?.0)
+}
+
+/// The configuration, and the keys that change nothing.
+fn parts(object: Map<String, Value>) -> Result<(ModelConfig, Map<String, Value>), Vec<String>> {
     let mut fields = Fields::new(object, "");
     let Some(family) = family(&mut fields) else { return Err(fields.problems) };
     let config = shape(&mut fields, family);
     refuse_unimplemented(&mut fields);
-    fields.refuse_rest(&HARMLESS);
+    let rest = fields.refuse_rest(is_harmless);
     if fields.problems.is_empty() {
         check(&config, &mut fields);
     }
-    if fields.problems.is_empty() { Ok(config) } else { Err(fields.problems) }
+    if fields.problems.is_empty() { Ok((config, rest)) } else { Err(fields.problems) }
 }
 
 fn family(fields: &mut Fields) -> Option<Family> {
@@ -238,13 +232,17 @@ fn token(fields: &mut Fields, key: &str, value: &Value) -> Option<u32> {
 }
 
 fn refuse_unimplemented(fields: &mut Fields) {
-    fields.only("hidden_act", &json!("silu"));
+    for (key, names) in [("hidden_act", ["silu", "swish"]), ("activation", ["silu", "swiglu"])] {
+        if let Some(value) = fields.value(key).filter(|value| !names.iter().any(|name| *value == name)).cloned() {
+            fields.complain(key, format_args!("is {value}: only \"silu\" is implemented"));
+        }
+    }
+    fields.take("hidden_act");
     fields.only("attention_dropout", &json!(0.0));
     fields.only("partial_rotary_factor", &json!(1.0));
-    fields.only("pretraining_tp", &json!(1));
     for key in ["dtype", "torch_dtype"] {
         if let Some(value) = fields.take(key) {
-            let known = value.as_str().is_some_and(|name| name == "auto" || name.parse::<Dtype>().is_ok());
+            let known = value.as_str().is_some_and(|name| name == "auto" || dtype_named(name).is_some());
             if !known {
                 fields.complain(key, format_args!("is {value}: only bfloat16, float16 and float32 are implemented"));
             }

@@ -33,7 +33,12 @@ impl Fields {
 
     /// Whether a key is there with a value other than `null`.
     pub(super) fn has_value(&self, key: &str) -> bool {
-        self.object.get(key).is_some_and(|value| !value.is_null())
+        self.value(key).is_some()
+    }
+
+    /// The value of a key, unless it is `null`.
+    pub(super) fn value(&self, key: &str) -> Option<&Value> {
+        self.object.get(key).filter(|value| !value.is_null())
     }
 
     /// A size within `1..=most`, or the default where the key is absent or `null`.
@@ -104,20 +109,32 @@ impl Fields {
         }
     }
 
-    /// Refuses whatever was not read and is not in `harmless`; `null` and `false` ask for nothing.
-    pub(super) fn refuse_rest(&mut self, harmless: &[&str]) {
-        let rest = std::mem::take(&mut self.object);
-        for (key, value) in rest {
-            if value.is_null() || value == Value::Bool(false) || harmless.contains(&key.as_str()) {
-                continue;
-            }
+    /// Refuses whatever was not read and is not harmless, and returns the rest. `null`, `false` and what is empty ask for
+    /// nothing.
+    pub(super) fn refuse_rest(&mut self, is_harmless: fn(&str) -> bool) -> Map<String, Value> {
+        let (kept, refused): (Map<_, _>, Map<_, _>) =
+            std::mem::take(&mut self.object).into_iter().partition(|(key, value)| {
+                is_harmless(key) || matches!(value, Value::Null | Value::Bool(false)) || is_empty(value)
+            });
+        for (key, value) in refused {
             let mut shown = value.to_string();
             if shown.len() > 60 {
                 let cut = (0..=60).rev().find(|at| shown.is_char_boundary(*at)).unwrap_or(0);
                 shown.truncate(cut);
                 shown.push('…');
             }
-            self.complain(&key, format_args!("is {shown}: not implemented"));
+            let text = "not implemented; if it does not change what the model computes, remove it";
+            self.complain(&key, format_args!("is {shown}: {text}"));
         }
+        kept
+    }
+}
+
+/// Whether a value is an object or array without entries.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Object(entries) => entries.is_empty(),
+        Value::Array(entries) => entries.is_empty(),
+        _ => false,
     }
 }

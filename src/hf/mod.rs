@@ -10,6 +10,7 @@ pub mod error;
 pub mod export;
 mod fields;
 pub mod folder;
+pub mod harmless;
 pub mod import;
 pub mod layout;
 pub mod names;

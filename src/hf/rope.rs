@@ -22,7 +22,7 @@ pub(super) fn read(fields: &mut Fields) -> (f64, RopeScaling) {
         let mut inner = Fields::new(object, prefix);
         let theta = inner.has_value("rope_theta").then(|| inner.number_or("rope_theta", DEFAULT_THETA, 0.0));
         let scaling = stretch(&mut inner, original.as_ref());
-        inner.refuse_rest(&[]);
+        inner.refuse_rest(|_| false);
         fields.problems.append(&mut inner.problems);
         Some((theta, scaling))
     };
