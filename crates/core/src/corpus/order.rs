@@ -121,6 +121,8 @@ impl Steps {
 mod tests {
     use std::collections::BTreeSet;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -154,6 +156,41 @@ mod tests {
         assert!(seen.into_iter().eq((0..8).map(|row| (0, row)).chain((0..12).map(|row| (1, row)))));
         let end = Position { step: 5, stage: 2, stage_step: 3, drawn: vec![8, 12], drawn_in_stage: vec![0, 12] };
         assert_eq!(steps.position(), &end);
+    }
+
+    proptest! {
+        /// As a run that resumes under other shares has it: counts of the stage begin anew, those of the run go on.
+        #[test]
+        fn shares_hold_within_one_row_for_every_prefix_after_every_change(
+            changes in proptest::collection::vec((proptest::collection::vec(0_u32..20, 4), 1_u64..30, 1_u64..9), 1..6),
+        ) {
+            let mut position = Position::start(4);
+            for (weights, steps, rows) in changes {
+                let all: f64 = weights.iter().copied().map(f64::from).sum();
+                if all == 0.0 {
+                    continue;
+                }
+                let shares: Vec<f64> = weights.iter().map(|weight| f64::from(*weight) / all).collect();
+                position.drawn_in_stage.fill(0);
+                let before = position.drawn.clone();
+                // The stage goes on, whatever has changed.
+                let stage = Stage { steps: position.stage_step + steps, shares: shares.clone() };
+                let mut order = Steps::new(&[stage], rows, position.clone()).unwrap();
+                let mut drawn = vec![0_u64; 4];
+                let mut seen = Vec::new();
+                while order.draw(|source, number| seen.push((source, number))) {}
+                prop_assert_eq!(seen.len() as u64, steps * rows);
+                for (at, (source, number)) in seen.into_iter().enumerate() {
+                    // No row of a source is drawn twice or left out.
+                    prop_assert_eq!(number, before[source] + drawn[source]);
+                    drawn[source] += 1;
+                    for (share, drawn) in shares.iter().zip(&drawn) {
+                        prop_assert!((share * (at + 1) as f64 - *drawn as f64).abs() <= 1.0 + 1e-9);
+                    }
+                }
+                position = order.position().clone();
+            }
+        }
     }
 
     #[test]
