@@ -13,7 +13,7 @@ use crate::corpus::manifest::hex;
 #[derive(Debug, thiserror::Error)]
 pub enum VocabularyError {
     /// No `tokenizer.json`.
-    #[error("{}: no tokenizer.json here; give a folder in the Hugging Face layout, or make one with `hephaestus-forge tokenizer`", .0.display())]
+    #[error("{}: no tokenizer.json here; {}", .0.display(), instead(.0))]
     Missing(PathBuf),
     /// A file that cannot be read.
     #[error(transparent)]
@@ -39,6 +39,20 @@ pub enum VocabularyError {
     /// The end-of-document token cannot be told.
     #[error("{}: no eos_token in tokenizer_config.json, special_tokens_map.json or config.json; give --end-of-document none or the token itself", .0.display())]
     NoEnd(PathBuf),
+}
+
+/// What to do about a folder without `tokenizer.json`: one that holds a tokenizer in another format is converted, as the model's
+/// weights mean nothing with a new one.
+fn instead(folder: &Path) -> String {
+    let others = ["tokenizer.model", "spiece.model", "tekken.json", "vocab.json", "vocab.txt"];
+    match others.iter().find(|name| folder.join(name).is_file()) {
+        Some(other) => format!(
+            "{other} holds the tokenizer in another format: convert it with transformers (in Python, \
+             AutoTokenizer.from_pretrained(\"{}\").save_pretrained(FOLDER)), and give that folder",
+            folder.display()
+        ),
+        None => "give a folder in the Hugging Face layout, or make one with `hephaestus-forge tokenizer`".to_owned(),
+    }
 }
 
 /// A tokenizer ready to encode.
