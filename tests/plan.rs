@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use hephaestus::corpus::format::{TokenType, path_of};
 use hephaestus::corpus::{Corpus, ManifestInfo, Writer};
-use hephaestus::model::config::Recompute;
+use hephaestus::hf;
+use hephaestus::model::config::{ModelConfig, Recompute};
 use hephaestus::plan::gpus::Card;
 use hephaestus::plan::speed::Speed;
 use hephaestus::plan::traffic::Traffic;
@@ -47,7 +48,7 @@ fn world() -> TempDir {
     folder
 }
 
-/// A model of one layer, 16 tokens and 32 positions, with changes; its weights are a name only.
+/// A model of one layer, 16 tokens and 32 positions, with changes; its weights are headers only.
 fn model(folder: &TempDir, name: &str, changes: Value) {
     let mut config = json!({
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 16, "hidden_size": 8,
@@ -58,7 +59,103 @@ fn model(folder: &TempDir, name: &str, changes: Value) {
     }
     write(folder, &format!("{name}/config.json"), &config.to_string());
     write(folder, &format!("{name}/model.safetensors"), "");
+    weights(&folder.path().join(name));
     tokenizer(folder, name, 12);
+}
+
+/// Gives a folder weights of the shapes that its configuration asks for, if that is a sound one.
+fn weights(model: &Path) {
+    if let Ok(config) = hf::config::read(model) {
+        headers(&model.join("model.safetensors"), "F32", &tensors(&config));
+    }
+}
+
+/// The names and shapes of a model's parameters.
+fn tensors(config: &ModelConfig) -> Vec<(String, Vec<i64>)> {
+    hf::names::parameters(config).into_iter().map(|spec| (spec.name, spec.shape)).collect()
+}
+
+/// A safetensors file of these tensors, of which the header alone takes room on the disk.
+fn headers(path: &Path, dtype: &str, tensors: &[(String, Vec<i64>)]) {
+    let (mut header, mut end) = (serde_json::Map::new(), 0);
+    for (name, shape) in tensors {
+        let begin = end;
+        end += shape.iter().product::<i64>() * if dtype == "F32" { 4 } else { 1 };
+        header.insert(name.clone(), json!({"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}));
+    }
+    let header = Value::Object(header).to_string();
+    let bytes = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
+    fs_err::write(path, &bytes).unwrap();
+    fs_err::OpenOptions::new().write(true).open(path).unwrap().set_len(bytes.len() as u64 + end as u64).unwrap();
+}
+
+#[test]
+fn weights_are_checked_by_their_headers_before_a_run() {
+    let folder = world();
+    let weights = folder.path().join("base/model.safetensors");
+    let config = hf::config::read(&folder.path().join("base")).unwrap();
+    let all = tensors(&config);
+    let refused = || resolve(&folder, &[], &cpu()).unwrap_err().to_string();
+
+    headers(&weights, "F32", &all[..all.len() - 1]);
+    let said = refused();
+    assert!(
+        said.contains("lm_head.weight [16, 8] is missing: if the head is the embedding, config.json must"),
+        "{said}"
+    );
+    headers(&weights, "F8_E4M3", &all);
+    assert!(refused().contains("lm_head.weight is stored as F8_E4M3: expected BF16, F16 or F32"), "{}", refused());
+    headers(&weights, "F32", &all);
+    fs_err::OpenOptions::new().write(true).open(&weights).unwrap().set_len(3000).unwrap();
+    assert!(refused().contains("it was cut short or not fully copied"), "{}", refused());
+    fs_err::write(&weights, "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 123\n").unwrap();
+    assert!(
+        refused().contains("model.safetensors: not a valid safetensors file: it is a git-lfs pointer"),
+        "{}",
+        refused()
+    );
+
+    fs_err::remove_file(&weights).unwrap();
+    let shards =
+        ["model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors", "model-00003-of-00003.safetensors"];
+    let map: serde_json::Map<_, _> =
+        all.iter().enumerate().map(|(at, (name, _))| (name.clone(), json!(shards[at % 3]))).collect();
+    write(&folder, "base/model.safetensors.index.json", &json!({"weight_map": map}).to_string());
+    headers(&folder.path().join("base").join(shards[1]), "F32", &all[..1]);
+    let said = refused();
+    for missing in [shards[0], shards[2]] {
+        let expected = format!("{missing} is missing, which model.safetensors.index.json names: copy it here");
+        assert!(said.contains(&expected), "{said}");
+    }
+    assert!(!said.contains(shards[1]), "{said}");
+}
+
+#[test]
+fn a_folder_that_is_no_model_is_told_for_what_it_is() {
+    let folder = world();
+    let refused = |overrides: &[&str]| resolve(&folder, overrides, &cpu()).unwrap_err().to_string();
+    write(&folder, "adapter/adapter_config.json", r#"{"base_model_name_or_path": "org/base"}"#);
+    let said = refused(&["model.from=FOLDER/adapter"]);
+    assert!(
+        said.contains(
+            "an adapter (adapter_config.json without config.json), not a model: merge it into its base, org/base"
+        ),
+        "{said}"
+    );
+    for step in [2, 10] {
+        write(&folder, &format!("run/step-{step}/manifest.json"), r#"{"version": 1, "files": {}}"#);
+    }
+    let said = refused(&["model.from=FOLDER/run"]);
+    assert!(said.contains("run: the folder of a run: give one of its checkpoints, of which "), "{said}");
+    assert!(said.contains("run/step-10 is the newest"), "{said}");
+    fs_err::remove_file(folder.path().join("base/tokenizer.json")).unwrap();
+    write(&folder, "base/tokenizer.model", "");
+    let said = refused(&[]);
+    assert!(
+        said.contains("tokenizer.model holds the tokenizer in another format: convert it with transformers"),
+        "{said}"
+    );
+    assert!(!said.contains("hephaestus-forge tokenizer"), "{said}");
 }
 
 /// A tokenizer of so many whole words.
@@ -489,6 +586,7 @@ fn every_shipped_recipe_is_planned_with_its_models_configuration() {
             .find(|config| name.contains(config.file_stem().unwrap().to_str().unwrap().trim_end_matches("-v0.3")))
             .unwrap_or_else(|| configs.join("qwen3-0.6b.json"));
         fs_err::copy(config, folder.path().join("base/config.json")).unwrap();
+        weights(&folder.path().join("base"));
         let recipe = recipe::load(&path, &[]).unwrap_or_else(|error| panic!("{error}")).recipe;
         let here = folder.path().display();
         let mut overrides =
@@ -511,6 +609,7 @@ fn every_shipped_recipe_is_planned_with_its_models_configuration() {
 fn llama(folder: &TempDir, gpu: &str, world: usize, more: &[&str]) -> Result<Plan, String> {
     let config = Path::new(ROOT).join("tests/fixtures/configs/llama3-8b.json");
     fs_err::copy(config, folder.path().join("base/config.json")).unwrap();
+    weights(&folder.path().join("base"));
     sparse(&folder.path().join("sparse"));
     let here = folder.path().display();
     let path = Path::new(ROOT).join("recipes/hephaestus-llama3-8b.yaml");

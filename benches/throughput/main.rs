@@ -164,7 +164,14 @@ fn save_weights(folder: &Path, plan: &Plan, engine: &Engine) -> Result<()> {
     let masters: Vec<(&str, &Tensor)> = masters.collect();
     let weights = if masters.is_empty() { engine.parameters.iter().collect() } else { masters };
     let kind = tch::Kind::Float;
-    Ok(hf::export::save(folder, &plan.model.config, &weights, kind, None, hf::export::DEFAULT_SHARD)?)
+    Ok(hf::export::save(
+        folder,
+        &plan.model.config,
+        &weights,
+        kind,
+        &hf::companions::Sources::default(),
+        hf::export::DEFAULT_SHARD,
+    )?)
 }
 
 /// A run's steps, one after another.

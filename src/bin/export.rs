@@ -8,11 +8,13 @@ use anyhow::{Context as _, bail};
 use clap::Parser;
 use hephaestus::checkpoint::{self, CheckpointError, find};
 use hephaestus::hf;
+use hephaestus::hf::companions::Sources;
 use hephaestus::hf::dtype::Dtype;
 use hephaestus::hf::export::{DEFAULT_SHARD, kind_of};
-use hephaestus::model::config::Recompute;
+use hephaestus::model::config::{ModelConfig, Recompute};
 use hephaestus::model::decoder::Decoder;
 use hephaestus::model::generate::{Sampling, generate};
+use hephaestus::model::parameters::Parameters;
 use hephaestus::{progress, trace};
 use hephaestus_core::vocabulary::Vocabulary;
 use tch::{Device, Kind};
@@ -25,8 +27,8 @@ struct Cli {
     source: PathBuf,
     /// Folder to write; it must not exist.
     output: PathBuf,
-    /// Element type of the weights: bf16, fp16 or fp32; the source's own where it is not given. fp32 from a checkpoint
-    /// trained in bf16 are its master weights.
+    /// Element type of the weights: bf16, fp16 or fp32; the source's own where it is not given. All are made from a
+    /// checkpoint's master weights where it has some.
     #[arg(long)]
     dtype: Option<Dtype>,
     /// Most bytes of weights a file.
@@ -63,43 +65,66 @@ fn export(cli: &Cli) -> anyhow::Result<()> {
     };
     let kind = kind_of(dtype);
     let reading = progress::spinner("reading");
-    let parameters = match &checkpoint {
-        Some(folder) if kind == Kind::Float => checkpoint::load::masters(folder, &config)?,
-        _ => hf::import::load(&model, &config, kind, Device::Cpu)?,
-    };
+    let (parameters, precision, masters) = source(&model, checkpoint.as_deref(), &config)?;
     drop(reading);
+    let sources = Sources { model: Some(&model), tokenizer: None };
+    let left_out = sources.companions()?.left_out;
     let writing = progress::spinner("writing");
     let tensors: Vec<_> = parameters.iter().collect();
-    hf::export::save(&cli.output, &config, &tensors, kind, Some(&model), cli.max_shard_size)?;
+    let staged = hf::export::stage(&cli.output, &config, &tensors, kind, &sources, cli.max_shard_size)?;
     drop(writing);
     let comparing = progress::spinner("comparing");
-    let found = hf::verify::compare(&config, &parameters, &cli.output)?;
+    hf::verify::tensors(&config, &parameters, dtype, staged.path(), &cli.output)?;
+    // Without a tokenizer any tokens do.
+    let vocabulary = Vocabulary::load(&model).ok();
+    let tokens = hf::verify::sample(&config, vocabulary.as_ref());
+    let found = hf::verify::compare(&config, &parameters, staged.path(), &tokens)?;
     drop(comparing);
+    let exact = precision == dtype || dtype == Dtype::Fp32;
+    let allowed = if exact { 1e-5 * found.scale.max(1.0) } else { f64::MAX };
     // Not `>`: a difference that is no number is no agreement.
-    let same = found.difference <= 1e-5 * found.scale.max(1.0);
+    let same = found.difference <= allowed && found.mean_divergence.is_finite();
     if !same {
         bail!(
-            "{}: its logits differ from those of {} by {:e}: do not use it",
+            "{}: not written: its logits would differ from those of {} by {:e}",
             cli.output.display(),
             model.display(),
             found.difference
         );
     }
+    staged.publish()?;
     let mut out = std::io::stdout();
     writeln!(
         out,
-        "{}: {} parameters in {}; over {} tokens its logits are those of {} (largest difference {:e})",
+        "{}: {} parameters in {}, every one that of {} ({}) {}",
         cli.output.display(),
         parameters.total(),
         dtype.config_name(),
-        found.tokens,
         model.display(),
-        found.difference
+        if masters { "its master weights, float32" } else { precision.config_name() },
+        if exact { "unchanged" } else { "rounded" },
     )?;
+    writeln!(
+        out,
+        "over {} tokens: logits differ by {:.1e} at most (the largest is {:.3}), predictions by {:.1e} nats a token (KL), {:.1e} at most",
+        found.tokens, found.difference, found.scale, found.mean_divergence, found.max_divergence
+    )?;
+    for one in left_out {
+        writeln!(out, "left out {one}")?;
+    }
     if let Some(prompt) = &cli.prompt {
         writeln!(out, "{prompt}{}", completion(&cli.output, prompt, cli)?)?;
     }
     Ok(())
+}
+
+/// The weights to write, as exact as there are, their precision, and whether they are a checkpoint's masters beside its model.
+fn source(model: &Path, checkpoint: Option<&Path>, config: &ModelConfig) -> anyhow::Result<(Parameters, Dtype, bool)> {
+    let stored = hf::import::Weights::open(model, config)?.dtype();
+    if let Some(folder) = checkpoint {
+        return Ok((checkpoint::load::masters(folder, config)?, Dtype::Fp32, stored != Dtype::Fp32));
+    }
+    Ok((hf::import::load(model, config, kind_of(stored), Device::Cpu)?, stored, false))
 }
 
 /// The Hugging Face folder that a path stands for, and the checkpoint it lies in, if it does.
@@ -109,6 +134,9 @@ fn model_of(source: &Path) -> anyhow::Result<(PathBuf, Option<PathBuf>)> {
     }
     match find::named(source) {
         Ok(folder) => Ok((folder.join(checkpoint::MODEL), Some(folder))),
+        Err(CheckpointError::NotOne(_)) if hf::folder::adapter(source).is_some() => {
+            bail!(hf::folder::adapter(source).unwrap_or_default())
+        }
         Err(CheckpointError::NotOne(_)) => bail!(
             "{}: expected a Hugging Face folder (config.json), a checkpoint (manifest.json) or the folder of a run (step-N), \
              and it is none",

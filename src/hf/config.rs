@@ -11,6 +11,7 @@ use super::dtype::Dtype;
 use super::error::HfError;
 use super::fields::Fields;
 use super::harmless::is_harmless;
+use super::mapped::{LFS, is_lfs_pointer};
 use super::rope::{self, MAX_POSITIONS};
 use crate::model::config::{Family, ModelConfig};
 
@@ -68,6 +69,7 @@ fn read_object(folder: &Path) -> Result<(std::path::PathBuf, Map<String, Value>)
     let text = fs_err::read(&path)?;
     match serde_json::from_slice(&text) {
         Ok(object) => Ok((path, object)),
+        Err(_) if is_lfs_pointer(&text) => Err(HfError::Json { path, reason: LFS.to_owned() }),
         Err(error) => Err(HfError::Json { path, reason: error.to_string() }),
     }
 }
@@ -284,7 +286,7 @@ fn check(config: &ModelConfig, fields: &mut Fields) {
 /// The `config.json` of a configuration, spelled for transformers 5 and for 4, which vLLM and others build on; `dtype` is that
 /// of the weights beside it.
 #[must_use]
-pub fn to_json(config: &ModelConfig, dtype: Dtype) -> Value {
+pub fn to_json(config: &ModelConfig, dtype: Dtype) -> Map<String, Value> {
     let (model_type, architecture) = match config.family {
         Family::Llama => ("llama", "LlamaForCausalLM"),
         Family::Mistral => ("mistral", "MistralForCausalLM"),
@@ -336,17 +338,16 @@ pub fn to_json(config: &ModelConfig, dtype: Dtype) -> Value {
     put("use_cache", json!(true));
     put("dtype", json!(dtype.config_name()));
     put("torch_dtype", json!(dtype.config_name()));
-    Value::Object(object)
+    object
 }
 
 /// The keys of `config.json` in which two configurations differ, each with what it is in the one and the other.
 #[must_use]
 pub fn differing(one: &ModelConfig, other: &ModelConfig) -> Vec<String> {
     let [one_json, other_json] = [one, other].map(|config| to_json(config, Dtype::Fp32));
-    let keys = one_json.as_object().into_iter().chain(other_json.as_object()).flat_map(Map::keys);
-    let keys: std::collections::BTreeSet<_> = keys.collect();
+    let keys: std::collections::BTreeSet<_> = one_json.keys().chain(other_json.keys()).collect();
     let differing = keys.into_iter().filter(|key| one_json.get(*key) != other_json.get(*key));
-    let shown = |of: &Value, key: &str| of.get(key).map_or_else(|| "not set".to_owned(), Value::to_string);
+    let shown = |of: &Map<String, Value>, key: &str| of.get(key).map_or_else(|| "not set".to_owned(), Value::to_string);
     differing
         .map(|key| format!("{key} is {} there, and {} now", shown(&one_json, key), shown(&other_json, key)))
         .collect()

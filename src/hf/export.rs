@@ -11,6 +11,7 @@ use hephaestus_core::hashed::{self, Entry};
 use serde_json::{Map, Value, json};
 use tch::{Kind, Tensor};
 
+use super::companions::{Companions, GENERATION, Sources};
 use super::config;
 use super::dtype::Dtype;
 use super::error::HfError;
@@ -19,39 +20,46 @@ use super::layout::{Layout, WeightFile};
 use super::tensors::{self, Unwritten};
 use crate::model::config::ModelConfig;
 
-/// Files that make a tokenizer, and what generation defaults a model came with; those there are copied.
-pub const COMPANIONS: [&str; 10] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-    "generation_config.json",
-];
-
 /// Largest shard where nothing else is asked for, in bytes; transformers' own default.
 pub const DEFAULT_SHARD: u64 = 5_000_000_000;
 
 /// Writes `tensors`, converted to `kind`, as the Hugging Face folder `folder`, which must not exist or be empty.
 ///
-/// `tensors` must be the parameters of `config` by name, in any order; a tied head is not among them. The tokenizer's
-/// files are copied from `tokenizer`. Each file is at most `max_shard_bytes` of weights, or one tensor.
-///
 /// # Errors
-/// [`HfError::Weights`] with every tensor that does not fit, [`HfError::Io`] where writing fails; nothing is left under
-/// `folder` then.
+/// As [`stage`]; nothing is left under `folder` then.
 pub fn save(
     folder: &Path,
     config: &ModelConfig,
     tensors: &[(&str, &Tensor)],
     kind: Kind,
-    tokenizer: Option<&Path>,
+    sources: &Sources<'_>,
     max_shard_bytes: u64,
 ) -> Result<(), HfError> {
+    stage(folder, config, tensors, kind, sources, max_shard_bytes)?.publish()
+}
+
+/// A folder that is written, and does not have its name yet; it is removed again unless it is published.
+#[derive(Debug)]
+pub struct Staged {
+    temporary: PathBuf,
+    folder: PathBuf,
+}
+
+/// Writes what [`save`] writes, under a hidden name.
+///
+/// `tensors` must be the parameters of `config` by name, in any order; a tied head is not among them. Each file is at most
+/// `max_shard_bytes` of weights, or one tensor. What goes with the model comes from `sources`.
+///
+/// # Errors
+/// [`HfError::Weights`] with every tensor that does not fit, [`HfError::Io`] where writing fails.
+pub fn stage(
+    folder: &Path,
+    config: &ModelConfig,
+    tensors: &[(&str, &Tensor)],
+    kind: Kind,
+    sources: &Sources<'_>,
+    max_shard_bytes: u64,
+) -> Result<Staged, HfError> {
     let layout = Layout::of(config, kind, max_shard_bytes, 1)?;
     let files = check(folder, &layout, 0, tensors)?;
     if fs_err::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
@@ -62,15 +70,33 @@ pub fn save(
         fs_err::remove_dir_all(&temporary)?;
     }
     fs_err::create_dir_all(&temporary)?;
-    let written = unwritten(&temporary, kind, &files)
-        .and_then(tensors::write_all)
-        .and_then(|_| write_rest(&temporary, config, &layout, tokenizer))
-        .and_then(|_| Ok(publish(&temporary, folder)?));
-    if written.is_err() {
-        // The first error is the one to tell; a leftover hidden folder is cleared by the next attempt.
-        let _ = fs_err::remove_dir_all(&temporary);
+    let staged = Staged { temporary, folder: folder.to_owned() };
+    tensors::write_all(unwritten(staged.path(), kind, &files)?)?;
+    write_rest(staged.path(), config, &layout, sources)?;
+    Ok(staged)
+}
+
+impl Staged {
+    /// Where it lies meanwhile.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.temporary
     }
-    written
+
+    /// Gives the folder its name.
+    ///
+    /// # Errors
+    /// [`HfError::Io`] where it cannot be synced or renamed.
+    pub fn publish(self) -> Result<(), HfError> {
+        Ok(publish(&self.temporary, &self.folder)?)
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // Renamed by now, unless something failed, which is the error to tell; a leftover is cleared by the next attempt.
+        let _ = fs_err::remove_dir_all(&self.temporary);
+    }
 }
 
 /// The files in `folder` that `layout` has `writer` write, out of exactly the parameters in them, in any order, by their names.
@@ -86,8 +112,11 @@ pub fn weights(
     unwritten(folder, layout.kind(), &check(folder, layout, writer, tensors)?)
 }
 
-/// Writes into `folder` all that is there beside the files of weights (their index where there are several, configuration and
-/// tokenizer), and describes them by their names.
+/// Writes into `folder` all that is there beside the files of weights (their index where there are several, the configuration
+/// with what its source says besides, and what goes with the model), and describes it by
+/// the names of its files.
+///
+/// A source that is gone since it was first read is warned of: it does not keep a run from saving its weights.
 ///
 /// # Errors
 /// [`HfError::Io`] where writing fails.
@@ -95,7 +124,7 @@ pub fn write_rest(
     folder: &Path,
     config: &ModelConfig,
     layout: &Layout,
-    tokenizer: Option<&Path>,
+    sources: &Sources<'_>,
 ) -> Result<BTreeMap<String, Entry>, HfError> {
     let mut written = BTreeMap::new();
     if layout.files().len() > 1 {
@@ -107,15 +136,29 @@ pub fn write_rest(
         let index = json!({ "metadata": { "total_size": total }, "weight_map": weight_map });
         written.insert(INDEX.to_owned(), write_json(&folder.join(INDEX), &index)?);
     }
+    let mut object = config::to_json(config, layout.dtype());
+    let kept = sources.model.map(config::harmless).unwrap_or_else(|| Ok(Map::new()));
+    let kept = kept.unwrap_or_else(|error| {
+        tracing::warn!("config.json is written without what its source said besides: {error}");
+        Map::new()
+    });
+    object.extend(kept);
     let name = "config.json";
-    written.insert(name.to_owned(), write_json(&folder.join(name), &config::to_json(config, layout.dtype()))?);
-    for name in COMPANIONS {
-        let Some(from) = tokenizer.map(|folder| folder.join(name)).filter(|path| path.is_file()) else { continue };
-        written.insert(name.to_owned(), hashed::write(&folder.join(name), &fs_err::read(from)?)?);
+    written.insert(name.to_owned(), write_json(&folder.join(name), &Value::Object(object))?);
+    let companions = sources.companions().unwrap_or_else(|error| {
+        tracing::warn!("a model is written without what lay beside it: {error}");
+        Companions::default()
+    });
+    for (name, from) in companions.files {
+        let Ok(bytes) = fs_err::read(&from) else {
+            tracing::warn!("a model is written without {}, which cannot be read", from.display());
+            continue;
+        };
+        let entry = write_bytes(&folder.join(&name), &bytes)?;
+        written.insert(name, entry);
     }
-    let generation = "generation_config.json";
-    if !written.contains_key(generation) {
-        written.insert(generation.to_owned(), write_json(&folder.join(generation), &generation_json(config))?);
+    if !written.contains_key(GENERATION) {
+        written.insert(GENERATION.to_owned(), write_json(&folder.join(GENERATION), &generation_json(config))?);
     }
     Ok(written)
 }
@@ -202,7 +245,16 @@ fn generation_json(config: &ModelConfig) -> Value {
 fn write_json(path: &Path, value: &Value) -> Result<Entry, HfError> {
     let mut text = serde_json::to_vec_pretty(value).map_err(std::io::Error::from)?;
     text.push(b'\n');
-    Ok(hashed::write(path, &text)?)
+    write_bytes(path, &text)
+}
+
+/// Writes and syncs a file; the folder that it lies in, too, as it may be new.
+fn write_bytes(path: &Path, bytes: &[u8]) -> Result<Entry, HfError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs_err::create_dir_all(folder)?;
+    let entry = hashed::write(path, bytes)?;
+    sync_folder(folder)?;
+    Ok(entry)
 }
 
 /// Syncs the finished folder and gives it its name.

@@ -13,6 +13,21 @@ pub const SINGLE: &str = "model.safetensors";
 /// Name of the index of sharded weights.
 pub const INDEX: &str = "model.safetensors.index.json";
 
+/// What is said of a folder that holds an adapter and no model; `None` of any other.
+#[must_use]
+pub fn adapter(folder: &Path) -> Option<String> {
+    let name = "adapter_config.json";
+    let text = fs_err::read(folder.join(name)).ok()?;
+    let settings: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+    let base = settings.get("base_model_name_or_path").and_then(serde_json::Value::as_str);
+    let base = base.map_or_else(|| "its base".to_owned(), |base| format!("its base, {base}"));
+    let shown = folder.display();
+    Some(format!(
+        "{shown}: an adapter ({name} without config.json), not a model: merge it into {base} first (in Python, \
+         AutoPeftModelForCausalLM.from_pretrained(FOLDER).merge_and_unload().save_pretrained(MERGED)), and give the merged model"
+    ))
+}
+
 /// Refuses a folder without weights in safetensors.
 ///
 /// # Errors

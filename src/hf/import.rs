@@ -3,14 +3,13 @@
 //! Files are mapped and checked whole against the configuration, so a wrong folder is refused with all that is wrong before
 //! memory is spent on it; then each copies what it needs, and nothing else is read.
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
+use super::dtype::Dtype;
 use super::error::HfError;
-use super::folder::{self, INDEX, SINGLE};
+use super::headers;
 use super::names::{self, ParameterSpec};
 use super::stored::Stored;
 use crate::model::config::ModelConfig;
@@ -32,7 +31,7 @@ impl Weights {
     /// [`HfError::NoWeights`], [`HfError::Safetensors`], [`HfError::Json`] for the index, and [`HfError::Weights`] with
     /// every missing, unexpected or wrong-shaped tensor at once.
     pub fn open(folder: &Path, config: &ModelConfig) -> Result<Self, HfError> {
-        Self::of_files(folder, config, files(folder)?)
+        Self::checked(folder, config, headers::open(folder, config)?)
     }
 
     /// The same of a folder in which only the files `listed` count, whatever else lies there.
@@ -40,23 +39,13 @@ impl Weights {
     /// # Errors
     /// As [`open`](Self::open), and weights that are not listed.
     pub fn open_listed(folder: &Path, config: &ModelConfig, listed: &[&str]) -> Result<Self, HfError> {
-        let index = folder.join(INDEX);
-        let files = if listed.contains(&INDEX) { shard_paths(folder, &index)? } else { vec![folder.join(SINGLE)] };
-        let is_listed = |file: &&PathBuf| {
-            file.file_name().and_then(|name| name.to_str()).is_some_and(|name| listed.contains(&name))
-        };
-        if let Some(file) = files.iter().find(|file| !is_listed(file)) {
-            let problems = vec![format!("{} is not listed in the checkpoint's manifest.json", file.display())];
-            return Err(HfError::Weights { folder: folder.to_owned(), problems });
-        }
-        Self::of_files(folder, config, files)
+        Self::checked(folder, config, headers::open_listed(folder, config, listed)?)
     }
 
-    fn of_files(folder: &Path, config: &ModelConfig, files: Vec<PathBuf>) -> Result<Self, HfError> {
-        let specs = names::parameters(config);
-        let stored = Stored::open(files)?;
-        let mut problems = problems(config, &specs, &stored);
-        if problems.is_empty() && config.tied_embeddings && stored.has(names::HEAD) {
+    /// Weights whose headers fit, of which a tied head must be the embedding.
+    fn checked(folder: &Path, config: &ModelConfig, stored: Stored) -> Result<Self, HfError> {
+        let mut problems = Vec::new();
+        if config.tied_embeddings && stored.has(names::HEAD) {
             let [head, embedding] = [names::HEAD, names::EMBEDDING];
             if stored.bytes(head) != stored.bytes(embedding) {
                 let tie = "while config.json ties them (tie_word_embeddings)";
@@ -64,7 +53,7 @@ impl Weights {
             }
         }
         if problems.is_empty() {
-            Ok(Self { stored, specs })
+            Ok(Self { stored, specs: names::parameters(config) })
         } else {
             Err(HfError::Weights { folder: folder.to_owned(), problems })
         }
@@ -99,6 +88,34 @@ impl Weights {
         Ok(Parameters::new(self.specs, tensors)?)
     }
 
+    /// As [`fill`](Self::fill), of elements that must be finite.
+    ///
+    /// # Errors
+    /// As [`fill`](Self::fill), and elements that are infinite or not a number.
+    pub fn fill_finite(&self, name: &str, from: i64, tensor: &Tensor) -> Result<(), HfError> {
+        self.fill(name, from, tensor)?;
+        // A sum takes one pass and no memory, and is finite only where all elements are, which are counted where it is not.
+        if tensor.f_sum(Kind::Double)?.f_double_value(&[])?.is_finite() {
+            return Ok(());
+        }
+        let count = tensor.numel() as i64 - tensor.f_isfinite()?.f_sum(Kind::Int64)?.f_int64_value(&[])?;
+        if count == 0 {
+            return Ok(());
+        }
+        let path = self.stored.files_of(name).into();
+        let what = "infinite or not a number: the weights are damaged, or were stored in a type too narrow for them";
+        Err(HfError::Tensors {
+            path,
+            problems: vec![format!("{name}: {count} of {} values are {what}", tensor.numel())],
+        })
+    }
+
+    /// The widest element type stored.
+    #[must_use]
+    pub fn dtype(&self) -> Dtype {
+        self.stored.widest().unwrap_or(Dtype::Fp32)
+    }
+
     /// A parameter on the CPU, of the element type it is stored in.
     ///
     /// # Errors
@@ -114,54 +131,4 @@ impl Weights {
 /// As [`Weights::open`], and more memory than there is.
 pub fn load(folder: &Path, config: &ModelConfig, kind: Kind, device: Device) -> Result<Parameters, HfError> {
     Weights::open(folder, config)?.load(kind, device)
-}
-
-/// The weight files of a folder, in order.
-fn files(folder: &Path) -> Result<Vec<PathBuf>, HfError> {
-    let index = folder.join(INDEX);
-    folder::require_weights(folder)?;
-    if index.is_file() { shard_paths(folder, &index) } else { Ok(vec![folder.join(SINGLE)]) }
-}
-
-/// Files the index names; names that would leave the folder are refused.
-fn shard_paths(folder: &Path, index: &Path) -> Result<Vec<PathBuf>, HfError> {
-    let bad = |reason: String| HfError::Json { path: index.to_owned(), reason };
-    let value: Value = serde_json::from_slice(&fs_err::read(index)?).map_err(|error| bad(error.to_string()))?;
-    let Some(weights) = value.get("weight_map").and_then(Value::as_object) else {
-        return Err(bad("`weight_map` is missing: expected an object of tensor names and files".to_owned()));
-    };
-    let mut files = BTreeMap::new();
-    for (tensor, file) in weights {
-        let plain = file.as_str().filter(|name| Path::new(name).file_name().is_some_and(|plain| plain == *name));
-        let Some(name) = plain else {
-            return Err(bad(format!("`weight_map` gives {file} for {tensor}: expected the name of a file beside it")));
-        };
-        files.entry(name.to_owned()).or_insert_with(|| folder.join(name));
-    }
-    if files.is_empty() {
-        return Err(bad("`weight_map` is empty".to_owned()));
-    }
-    Ok(files.into_values().collect())
-}
-
-/// All that does not fit.
-fn problems(config: &ModelConfig, specs: &[ParameterSpec], stored: &Stored) -> Vec<String> {
-    let mut problems = Vec::new();
-    for spec in specs.iter().filter(|spec| !stored.has(&spec.name)) {
-        problems.push(format!("{} {:?} is missing", spec.name, spec.shape));
-    }
-    let embedding = [config.vocab_size as i64, config.hidden_size as i64];
-    let mut expected: HashMap<&str, &[i64]> =
-        specs.iter().map(|spec| (spec.name.as_str(), spec.shape.as_slice())).collect();
-    expected.entry(names::HEAD).or_insert(&embedding);
-    for name in stored.names() {
-        if let Some(shape) = expected.get(name) {
-            stored.check(name, shape, &(0..shape.iter().product()), &mut problems);
-        } else if !name.ends_with(".rotary_emb.inv_freq") {
-            // But for rotary frequencies: older checkpoints of Llama hold them, and they follow from the configuration.
-            let shape = stored.shape(name).unwrap_or_default();
-            problems.push(format!("{name} {shape:?} is not a parameter of this model"));
-        }
-    }
-    problems
 }

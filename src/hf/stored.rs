@@ -4,19 +4,17 @@
 //! under a name that says which of what: `NAME[FROM..TO of SHAPE]`, such as `lm_head.weight.exp_avg[512..1024 of 96x32]`.
 //! Pieces may be cut anywhere and lie in any files, as long as each element is stored once.
 //!
+//! Free of libtorch; [`fill`](super::fill) reads tensors out of them.
+//!
 //! Files are mapped: what nobody asks for is never read, and what is asked for is copied once, to where it belongs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use tch::{Device, Kind, TchError, Tensor};
-
+use super::dtype::Dtype;
 use super::error::HfError;
-use super::tensors::{InFile, Mapped, kind_of};
-
-/// Bytes converted at once: what a copy to a GPU takes there beside its target.
-const CHUNK: usize = 64 << 20;
+use super::mapped::{InFile, Mapped, stored_as};
 
 /// What the elements `range` of the tensor `name` of `shape` are stored under, where they are not all of it.
 #[must_use]
@@ -28,21 +26,21 @@ pub fn piece_name(name: &str, range: &Range<i64>, shape: &[i64]) -> String {
 /// The tensors of some files.
 #[derive(Debug)]
 pub struct Stored {
-    files: Vec<Mapped>,
+    pub(super) files: Vec<Mapped>,
     /// The pieces of each, by where they begin.
-    tensors: BTreeMap<String, Vec<Piece>>,
+    pub(super) tensors: BTreeMap<String, Vec<Piece>>,
 }
 
 /// A run of elements in a file.
 #[derive(Debug)]
-struct Piece {
+pub(super) struct Piece {
     /// Of the whole tensor.
-    shape: Vec<i64>,
-    range: Range<i64>,
-    dtype: safetensors::Dtype,
-    file: usize,
+    pub(super) shape: Vec<i64>,
+    pub(super) range: Range<i64>,
+    pub(super) dtype: safetensors::Dtype,
+    pub(super) file: usize,
     /// Where its bytes begin in the file.
-    offset: usize,
+    pub(super) offset: usize,
 }
 
 impl Stored {
@@ -96,7 +94,7 @@ impl Stored {
             problems.push(format!("{name} {shape:?} is missing"));
             return;
         };
-        for piece in pieces.iter().filter(|piece| kind_of(piece.dtype).is_none()).take(1) {
+        for piece in pieces.iter().filter(|piece| stored_as(piece.dtype).is_none()).take(1) {
             problems.push(format!("{name} is stored as {:?}: expected BF16, F16 or F32", piece.dtype));
         }
         if let Some(other) = pieces.iter().find(|piece| piece.shape != shape) {
@@ -140,47 +138,18 @@ impl Stored {
         if problems.is_empty() { Ok(()) } else { Err(HfError::Tensors { path: self.place(), problems }) }
     }
 
-    /// Copies the elements of the tensor `name` from the one numbered `from` on into `tensor`, as many as it has, converted
-    /// to its element type, on its device. It must be contiguous, and may be part of another.
-    ///
-    /// # Errors
-    /// [`HfError::Tensors`] with whatever [`check`](Self::check) finds, before anything is copied; what libtorch refuses.
-    pub fn fill(&self, name: &str, from: i64, tensor: &Tensor) -> Result<(), HfError> {
-        let range = from..from.saturating_add(tensor.numel() as i64);
-        let mut problems = Vec::new();
-        self.check(name, self.shape(name).unwrap_or_default(), &range, &mut problems);
-        self.refuse(problems)?;
-        if range.is_empty() {
-            return Ok(());
-        }
-        let target = tensor.f_detach()?.f_view([-1_i64])?;
-        for piece in self.tensors.get(name).into_iter().flat_map(|pieces| within(pieces, &range)) {
-            let Some(kind) = kind_of(piece.dtype) else { continue };
-            let element = kind.elt_size_in_bytes();
-            let most = (CHUNK / element) as i64;
-            let end = piece.range.end.min(range.end);
-            let mut at = piece.range.start.max(range.start);
-            while at < end {
-                let to = end.min(at + most);
-                let begin = piece.offset + (at - piece.range.start) as usize * element;
-                let bytes = &self.files[piece.file].bytes()[begin..][..(to - at) as usize * element];
-                copy(bytes, kind, &mut target.f_narrow(0, at - from, to - at)?)?;
-                at = to;
-            }
-        }
-        Ok(())
+    /// The widest element type that is stored, if any is one that is read.
+    pub(super) fn widest(&self) -> Option<Dtype> {
+        let mut types = self.tensors.values().flatten().filter_map(|piece| stored_as(piece.dtype));
+        let first = types.next()?;
+        Some(types.fold(first, |widest, dtype| if widest == dtype { widest } else { Dtype::Fp32 }))
     }
 
-    /// A whole tensor on the CPU, of the element type it is stored in.
-    ///
-    /// # Errors
-    /// As [`fill`](Self::fill).
-    pub fn tensor(&self, name: &str) -> Result<Tensor, HfError> {
-        let first = self.tensors.get(name).and_then(|pieces| pieces.first());
-        let kind = first.and_then(|piece| kind_of(piece.dtype)).unwrap_or(Kind::Float);
-        let tensor = Tensor::f_empty(self.shape(name).unwrap_or_default(), (kind, Device::Cpu))?;
-        self.fill(name, 0, &tensor)?;
-        Ok(tensor)
+    /// The files that hold any of a tensor, for errors.
+    pub(super) fn files_of(&self, name: &str) -> String {
+        let files: BTreeSet<_> = self.tensors.get(name).into_iter().flatten().map(|piece| piece.file).collect();
+        let paths: Vec<_> = files.into_iter().map(|file| self.files[file].path.display().to_string()).collect();
+        paths.join(", ")
     }
 
     /// What errors call it: its file, or the folder of its files.
@@ -194,7 +163,7 @@ impl Stored {
 
 impl Piece {
     fn bytes(&self) -> usize {
-        (self.range.end - self.range.start) as usize * kind_of(self.dtype).map_or(0, |kind| kind.elt_size_in_bytes())
+        (self.range.end - self.range.start) as usize * stored_as(self.dtype).map_or(0, Dtype::size)
     }
 }
 
@@ -223,25 +192,7 @@ fn parse(stored: &str) -> Option<(&str, Range<i64>, Vec<i64>)> {
 }
 
 /// Those of `pieces`, which are in order, that hold some of `range`.
-fn within<'p>(pieces: &'p [Piece], range: &Range<i64>) -> impl Iterator<Item = &'p Piece> {
+pub(super) fn within<'p>(pieces: &'p [Piece], range: &Range<i64>) -> impl Iterator<Item = &'p Piece> {
     let (start, end) = (range.start, range.end);
     pieces.iter().filter(move |piece| piece.range.start < end && piece.range.end > start)
-}
-
-/// Copies elements of `kind` into `to`, converted where that is.
-fn copy(bytes: &[u8], kind: Kind, to: &mut Tensor) -> Result<(), TchError> {
-    let element = kind.elt_size_in_bytes();
-    let count = (bytes.len() / element) as i64;
-    let stored = if bytes.as_ptr().addr().is_multiple_of(element) {
-        // SAFETY: there are `count` aligned elements, which are only read; the tensor and what is begun with it end here, as
-        // a copy out of memory that is not pinned is over when the call returns.
-        #[expect(unsafe_code, reason = "a tensor over a memory map")]
-        unsafe {
-            Tensor::f_from_blob(bytes.as_ptr(), &[count], &[1], kind, Device::Cpu)?
-        }
-    } else {
-        Tensor::f_from_data_size(bytes, &[count], kind)?
-    };
-    // To the device first: fewer bytes go there, and it converts faster.
-    tch::no_grad(|| to.f_copy_(&stored.f_to_device(to.device())?).map(drop))
 }

@@ -1,17 +1,17 @@
-//! One safetensors file: written from tensors, or mapped.
+//! One safetensors file, written from tensors.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use hephaestus_core::hashed::{Entry, Hashed};
-use memmap2::Mmap;
 use rayon::prelude::*;
-use safetensors::SafeTensors;
 use safetensors::tensor::{Metadata, TensorInfo};
 use tch::{Device, Kind, Tensor};
 
 use super::error::HfError;
+use super::export::kind_of as kind_of_dtype;
+use super::mapped::stored_as;
 
 /// A file of tensors that is yet to be written. It may go to another thread, unlike the tensors it is made from.
 #[derive(Debug)]
@@ -95,78 +95,9 @@ fn dtype_of(kind: Kind) -> safetensors::Dtype {
     }
 }
 
-/// A mapped file.
-#[derive(Debug)]
-pub(super) struct Mapped {
-    /// Where it lies.
-    pub(super) path: PathBuf,
-    map: Mmap,
-}
-
-impl Mapped {
-    #[expect(unsafe_code, reason = "a memory map")]
-    pub(super) fn open(path: PathBuf) -> Result<Self, HfError> {
-        let file = fs_err::File::open(&path)?;
-        // SAFETY: the map is only read, and every offset into it is checked against its length. A file cut short by
-        // another process meanwhile would end this one, as with every reader that maps; weights are written once.
-        let map = unsafe { Mmap::map(file.file()) };
-        let map = map.map_err(|error| {
-            io::Error::new(error.kind(), format!("{}: cannot be mapped into memory: {error}", path.display()))
-        })?;
-        Ok(Self { path, map })
-    }
-
-    /// Its bytes.
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.map
-    }
-
-    /// Names, types, shapes and places of its tensors; the header is checked against the file's length.
-    pub(super) fn tensors(&self) -> Result<Vec<InFile>, HfError> {
-        let (header, metadata) = SafeTensors::read_metadata(&self.map)
-            .map_err(|error| HfError::Safetensors { path: self.path.clone(), reason: reason(&error) })?;
-        let data = size_of::<u64>() + header;
-        let tensors = metadata.tensors().into_iter().map(|(name, info)| InFile {
-            name,
-            dtype: info.dtype,
-            shape: info.shape.iter().map(|size| *size as i64).collect(),
-            offset: data + info.data_offsets.0,
-        });
-        Ok(tensors.collect())
-    }
-}
-
-/// A tensor in a mapped file.
-pub(super) struct InFile {
-    pub(super) name: String,
-    pub(super) dtype: safetensors::Dtype,
-    pub(super) shape: Vec<i64>,
-    /// Where its bytes begin in the file.
-    pub(super) offset: usize,
-}
-
-/// The element types that are read.
+/// The libtorch name of an element type that is read.
 pub(super) fn kind_of(dtype: safetensors::Dtype) -> Option<Kind> {
-    match dtype {
-        safetensors::Dtype::BF16 => Some(Kind::BFloat16),
-        safetensors::Dtype::F16 => Some(Kind::Half),
-        safetensors::Dtype::F32 => Some(Kind::Float),
-        _ => None,
-    }
-}
-
-fn reason(error: &safetensors::SafeTensorError) -> String {
-    use safetensors::SafeTensorError as E;
-    match error {
-        E::MetadataIncompleteBuffer => {
-            "its header describes more or fewer bytes than the file has: it was cut short or not fully copied"
-                .to_owned()
-        }
-        E::HeaderTooSmall | E::InvalidHeaderLength | E::HeaderTooLarge => {
-            format!("no header of the length it claims ({error}): it was cut short, or is another format")
-        }
-        other => other.to_string(),
-    }
+    stored_as(dtype).map(kind_of_dtype)
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ pub struct Plan {
     pub seed: u64,
     /// The model.
     pub model: ModelPlan,
-    /// Folder that holds `tokenizer.json` and its companions; copied into every checkpoint.
+    /// Folder that holds `tokenizer.json` and its companions; its tokenizer is copied into every checkpoint.
     pub tokenizer: PathBuf,
     /// The data.
     pub data: DataPlan,
@@ -109,6 +109,8 @@ pub struct Notes {
 pub struct ModelPlan {
     /// Its shape.
     pub config: ModelConfig,
+    /// The Hugging Face folder, or `config.json`, whose files and other keys go into every checkpoint.
+    pub source: PathBuf,
     /// Its weights.
     pub weights: Weights,
     /// What their folder is known by: [`crate::hf::folder::fingerprint`]. `None` for fresh ones.

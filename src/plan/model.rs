@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use super::findings::Findings;
 use super::{ModelPlan, Weights};
-use crate::checkpoint::load;
+use crate::checkpoint::manifest::Manifest;
+use crate::checkpoint::{find, load};
 use crate::hf;
+use crate::hf::companions::{Companions, Sources};
 use crate::model::config::Recompute;
 use crate::recipe::Recipe;
 use crate::recipe::sections::ActivationCheckpointing;
@@ -23,7 +25,25 @@ fn hugging_face(from: &Path) -> PathBuf {
     if inner.is_dir() && !from.join("config.json").exists() { inner } else { from.to_owned() }
 }
 
-/// The model and its weights, if they are sound as far as names and configuration tell.
+/// What a folder without `config.json` is, and what to give instead.
+fn no_model(folder: &Path) -> String {
+    let shown = folder.display();
+    if let Some(adapter) = hf::folder::adapter(folder) {
+        return adapter;
+    }
+    let checkpoints = find::all(folder).unwrap_or_default();
+    match checkpoints.iter().rev().find(|(_, checkpoint)| Manifest::read(checkpoint).is_ok()) {
+        Some((_, newest)) => {
+            format!(
+                "{shown}: the folder of a run: give one of its checkpoints, of which {} is the newest",
+                newest.display()
+            )
+        }
+        None => format!("{shown}: no config.json in this folder, so it is not a model in the Hugging Face layout"),
+    }
+}
+
+/// The model and its weights, if they are sound as far as configuration and headers tell.
 pub(super) fn model(recipe: &Recipe, findings: &mut Findings) -> Option<ModelPlan> {
     let (key, path) = match (&recipe.model.from, &recipe.model.config) {
         (Some(from), _) => ("model.from", from),
@@ -43,17 +63,21 @@ pub(super) fn model(recipe: &Recipe, findings: &mut Findings) -> Option<ModelPla
     }
     let folder = if fresh { path.clone() } else { hugging_face(path) };
     if folder.is_dir() && !folder.join("config.json").is_file() {
-        let message = format!(
-            "{}: no config.json in this folder, so it is not a model in the Hugging Face layout",
-            folder.display()
-        );
-        findings.complain(key, message);
+        findings.complain(key, no_model(&folder));
         return None;
     }
     let config = hf::config::read(&folder).map_err(|error| findings.complain(key, error.to_string())).ok();
-    let mut weights = Weights::Fresh;
+    let (mut weights, mut source) = (Weights::Fresh, folder.clone());
+    if fresh && folder.is_dir() {
+        // Its shape is wanted, and not what goes with its weights.
+        source = folder.join("config.json");
+    }
     if !fresh {
-        if let Err(error) = hf::folder::require_weights(&folder) {
+        let checked = match &config {
+            Some(config) => hf::headers::open(&folder, config).map(drop),
+            None => hf::folder::require_weights(&folder),
+        };
+        if let Err(error) = checked {
             findings.complain(key, error.to_string());
         }
         weights = Weights::Folder(folder);
@@ -82,7 +106,7 @@ pub(super) fn model(recipe: &Recipe, findings: &mut Findings) -> Option<ModelPla
         hf::folder::fingerprint(&folder).map_err(|error| findings.complain(key, error.to_string())).ok()
     });
     let config = config?;
-    Some(ModelPlan { recompute: vec![recompute; config.layers], config, weights, base })
+    Some(ModelPlan { recompute: vec![recompute; config.layers], config, source, weights, base })
 }
 
 /// The tokenizer, if it loads and the model has a row for each of its tokens.
@@ -104,5 +128,18 @@ pub(super) fn vocabulary(recipe: &Recipe, model: Option<&ModelPlan>, findings: &
         findings.complain(key, message);
     }
     let folder = if path.is_file() { path.parent().unwrap_or(Path::new(".")).to_owned() } else { path };
+    if let Some(model) = model {
+        let sources = Sources { model: Some(&model.source), tokenizer: Some(&folder) };
+        match sources.companions() {
+            Ok(Companions { left_out, .. }) if left_out.is_empty() => {}
+            Ok(Companions { left_out, .. }) => {
+                findings.remark(format!(
+                    "not carried into checkpoints, of what is beside the model: {}",
+                    left_out.join("; ")
+                ));
+            }
+            Err(error) => findings.complain(key, error.to_string()),
+        }
+    }
     Some(Tokens { vocabulary, folder })
 }

@@ -12,6 +12,7 @@ use tch::{Device, Tensor};
 use super::step::Engine;
 use crate::checkpoint::{State, Together, retention, save};
 use crate::distributed::sharding::StepError;
+use crate::hf::companions::Sources;
 use crate::hf::export::DEFAULT_SHARD;
 use crate::hf::layout::Layout;
 use crate::metrics::reporter::Reporter;
@@ -79,7 +80,7 @@ impl<'a> Saver<'a> {
             optimizer: engine.optimizer.slices(engine.parameters.specs()),
             replica: engine.sharding.replica(),
             state,
-            tokenizer: &self.plan.tokenizer,
+            sources: Sources { model: Some(&self.plan.model.source), tokenizer: Some(&self.plan.tokenizer) },
             recipe: &self.plan.resolved_recipe(),
         };
         let folder = save::save(&self.plan.output, &contents, together).map_err(|error| {

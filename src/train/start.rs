@@ -208,7 +208,7 @@ pub fn engine(plan: &Plan, checkpoint: Option<&Path>, world: Option<&World>) -> 
 /// Fills masters from weights, of which only what this rank holds is read.
 fn fill(optimizer: &AdamW, weights: &hf::import::Weights) -> anyhow::Result<()> {
     for (parameter, from, master) in optimizer.masters() {
-        weights.fill(&weights.specs()[parameter].name, from, master)?;
+        weights.fill_finite(&weights.specs()[parameter].name, from, master)?;
     }
     Ok(())
 }

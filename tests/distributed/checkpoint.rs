@@ -9,6 +9,7 @@ use hephaestus::checkpoint::{self, CheckpointError, State, Together, find, load}
 use hephaestus::distributed::World;
 use hephaestus::distributed::rendezvous::Launch;
 use hephaestus::hf;
+use hephaestus::hf::companions::Sources;
 use hephaestus::hf::import::Weights;
 use hephaestus::hf::layout::Layout;
 use hephaestus::hf::names;
@@ -91,6 +92,7 @@ fn write(
     let weights = Weights::open(&model(), &config)?;
     let layout = Layout::of(&config, Kind::Float, SHARD, together.count())?;
     let own = layout.parameters_of(together.rank()).map(|spec| Ok((spec.name.clone(), weights.tensor(&spec.name)?)));
+    let tokenizer = model();
     let contents = Contents {
         config: &config,
         layout: &layout,
@@ -111,7 +113,7 @@ fn write(
             sequence_length: 16,
             sources: BTreeMap::new(),
         },
-        tokenizer: &model(),
+        sources: Sources { model: None, tokenizer: Some(&tokenizer) },
         recipe: "version: 1\n",
     };
     checkpoint::save::save(output, &contents, together)
