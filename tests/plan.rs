@@ -142,8 +142,12 @@ fn a_folder_that_is_no_model_is_told_for_what_it_is() {
         ),
         "{said}"
     );
+    let listed = ["state.json", "recipe.yaml", "model/config.json", "model/model.safetensors", "optimizer.safetensors"];
+    let files: serde_json::Map<_, _> =
+        listed.map(|name| (name.to_owned(), json!({"bytes": 0, "sha256": ""}))).into_iter().collect();
     for step in [2, 10] {
-        write(&folder, &format!("run/step-{step}/manifest.json"), r#"{"version": 1, "files": {}}"#);
+        let manifest = json!({"version": 1, "files": files}).to_string();
+        write(&folder, &format!("run/step-{step}/manifest.json"), &manifest);
     }
     let said = refused(&["model.from=FOLDER/run"]);
     assert!(said.contains("run: the folder of a run: give one of its checkpoints, of which "), "{said}");

@@ -149,3 +149,38 @@ pub fn named(path: &Path) -> Result<PathBuf, CheckpointError> {
         None => CheckpointError::NotOne(path.to_owned()),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::io;
+
+    use super::*;
+
+    /// What comes of a verification that fails so often with an error of the system's.
+    fn after(failures: usize, error: fn() -> CheckpointError) -> (Result<Option<String>, CheckpointError>, usize) {
+        let tries = Cell::new(0);
+        let verify = || {
+            tries.set(tries.get() + 1);
+            if tries.get() <= failures { Err(error()) } else { Ok(()) }
+        };
+        (patiently(Path::new("out/step-3"), verify), tries.get())
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_just_now_is_read_again_and_is_no_flaw() {
+        let eio = || CheckpointError::Io(io::Error::from_raw_os_error(5));
+        assert!(matches!(after(2, eio), (Ok(None), 3)));
+        let (outcome, tries) = after(usize::MAX, eio);
+        let told = outcome.unwrap_err().to_string();
+        assert!(told.starts_with("out/step-3 could not be read, several times in a row: ") && tries == 5, "{told}");
+    }
+
+    #[test]
+    fn a_file_that_is_missing_or_damaged_is_a_flaw_at_once() {
+        let missing = || CheckpointError::Io(io::ErrorKind::NotFound.into());
+        assert!(matches!(after(usize::MAX, missing), (Ok(Some(_)), 1)));
+        let damaged = || CheckpointError::Damaged { file: "state.json".into(), reason: "cut short".to_owned() };
+        assert!(matches!(after(usize::MAX, damaged), (Ok(Some(_)), 1)));
+    }
+}

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{CheckpointError, State, find};
 
-/// Removes what neither `keep_last` nor `keep_every` keeps, nor was saved before skipped updates ([`before_skipped`]). A folder
+/// Removes what neither `keep_last` nor `keep_every` keeps, nor was saved before skipped updates (`before_skipped`). A folder
 /// loses its name first, so that one half removed is never taken for a checkpoint. What cannot be removed stays, and is tried
 /// again the next time: a line is returned for each.
 ///
@@ -90,6 +90,23 @@ mod tests {
         assert_eq!(left(2, Some(20)), [20, 40, 50]);
         assert_eq!(left(0, None), [50]);
         assert_eq!(fs_err::read_dir(output.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_was_saved_before_the_first_and_the_latest_skipped_updates_stays() {
+        let output = tempfile::tempdir().unwrap();
+        for (step, skipped) in [(1, 0), (2, 0), (3, 1), (4, 1), (5, 2), (6, 2), (7, 4), (8, 4), (9, 4)] {
+            let folder = find::folder(output.path(), step);
+            fs_err::create_dir_all(&folder).unwrap();
+            let state = serde_json::json!({
+                "version": 2, "step": step, "tokens": step, "skipped": skipped, "stage": "main", "stage_step": step, "seed": 0,
+                "sequence_length": 1, "sources": {}
+            });
+            fs_err::write(folder.join("state.json"), state.to_string()).unwrap();
+        }
+        prune(output.path(), 1, None).unwrap();
+        let left: Vec<_> = find::all(output.path()).unwrap().into_iter().map(|(step, _)| step).collect();
+        assert_eq!(left, [2, 6, 9]);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! under a name that says which of what: `NAME[FROM..TO of SHAPE]`, such as `lm_head.weight.exp_avg[512..1024 of 96x32]`.
 //! Pieces may be cut anywhere and lie in any files, as long as each element is stored once.
 //!
-//! Free of libtorch; [`fill`](super::fill) reads tensors out of them.
+//! Free of libtorch; `fill` reads tensors out of them.
 //!
 //! Files are mapped: what nobody asks for is never read, and what is asked for is copied once, to where it belongs.
 

@@ -76,7 +76,7 @@ impl Run<'_> {
                 self.reporter.note(&format!("stage {}: {} steps", plan.stages[now].name, plan.steps_left(now)));
             }
             let (trained, sources) = (agreed.weight as f64 / UNIT, plan.data.sources.len());
-            profile.before(next)?;
+            self.note_profile(profile.before(next).map(|()| None));
             // Alone it may also stop between two micro-batches.
             let asked = || team.is_alone() && stop.asked();
             let done = refusal::attempt(|| Ok(self.engine.step(&batch.micro, trained, rate, sources, asked)?));
@@ -90,9 +90,7 @@ impl Run<'_> {
             loader.recycle(batch);
             self.tokens += plan.tokens_a_step();
             self.reporter.step(self.position.step);
-            if let Some(line) = profile.after(self.position.step)? {
-                self.reporter.note(&line);
-            }
+            self.note_profile(profile.after(self.position.step));
             interval.add(&step)?;
             let last = self.rate().is_none();
             let told = last || self.position.step.is_multiple_of(plan.logging.every);
@@ -111,7 +109,7 @@ impl Run<'_> {
             }
             let pause = Instant::now();
             if last {
-                // What a validation may fail on costs no step.
+                // What a validation may fail on costs no step. Nothing is trained from it that could be skipped.
                 self.save(&mut interval)?;
             }
             if self.is_validation_due() {
@@ -125,9 +123,7 @@ impl Run<'_> {
             interval.leave_out(pause);
         }
         // A run that ends before the last step to be recorded leaves what there is.
-        if let Some(line) = profile.end(self.position.step)? {
-            self.reporter.note(&line);
-        }
+        self.note_profile(profile.end(self.position.step));
         self.end(&mut interval)
     }
 
@@ -157,6 +153,14 @@ impl Run<'_> {
         }
         let Some(newest) = self.saver.newest().map(PathBuf::from) else { bail!("nothing was saved") };
         Ok(if finished { Outcome::Finished(newest) } else { Outcome::Stopped(newest) })
+    }
+
+    /// Tells what became of the profile; one that cannot be made ends no run.
+    fn note_profile(&mut self, outcome: anyhow::Result<Option<String>>) {
+        match outcome {
+            Ok(line) => line.iter().for_each(|line| self.reporter.note(line)),
+            Err(error) => self.reporter.note(&format!("the profile could not be made: {error:#}")),
+        }
     }
 
     /// Losses before and after, the memory that was used, and the curves. Whatever cannot be written ends no run.
