@@ -25,11 +25,11 @@ fn under_way(folder: &TempDir) -> Child {
     run
 }
 
-/// The signals of a line of a status file, such as `SigBlk`, by their numbers.
-fn set(status: &Path, line: &str) -> u64 {
-    let text = fs_err::read_to_string(status).unwrap();
-    let found = text.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(':'));
-    u64::from_str_radix(found.unwrap().trim(), 16).unwrap()
+/// The signals of a line of a status file, such as `SigBlk`, by their numbers; `None` of a thread that has ended.
+fn set(status: &Path, line: &str) -> Option<u64> {
+    let text = fs_err::read_to_string(status).ok()?;
+    let found = text.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(':'))?;
+    u64::from_str_radix(found.trim(), 16).ok()
 }
 
 #[test]
@@ -41,8 +41,8 @@ fn every_thread_blocks_signals_and_none_has_a_handler() {
     // The thread that waits for signals computes nothing; the kernel shows them unblocked while it waits.
     let waits = |task: &PathBuf| fs_err::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "signals");
     let (waiting, others): (Vec<_>, Vec<_>) = tasks.partition(waits);
-    let blocked: Vec<_> = others.iter().map(|task| set(&task.join("status"), "SigBlk")).collect();
-    let caught = set(&process.join("status"), "SigCgt");
+    let blocked: Vec<_> = others.iter().filter_map(|task| set(&task.join("status"), "SigBlk")).collect();
+    let caught = set(&process.join("status"), "SigCgt").unwrap();
     run.kill().unwrap();
     run.wait().unwrap();
     assert_eq!(waiting.len(), 1, "threads that wait for signals");
@@ -61,8 +61,8 @@ fn thousands_of_signals_are_answered_with_one_checkpoint() {
     let process = Pid::from_raw(run.id().cast_signed());
     let began = Instant::now();
     let mut sent = 0;
-    // Within the time in which they are one request, or until the run has ended.
-    while sent < 20_000 && began.elapsed() < Duration::from_millis(1500) {
+    // Well within the time in which they are one request, on busy cores too.
+    while sent < 20_000 && began.elapsed() < Duration::from_millis(500) {
         for signal in SIGNALS {
             sent += u32::from(kill(process, signal).is_ok());
         }
