@@ -68,6 +68,8 @@ fn shares_count_anew_from_a_change_of_the_mixture_and_a_source_put_back_goes_on(
     let lost = "data.sources={prose: {path: corpora/prose, held_out: 10%}}";
     succeed(&folder, &["--set", &alone, "--set", lost, "--stop-at", "35"]);
     assert_eq!(rows(&folder, "step-35")["code"], after["code"]);
+    // Else they would count in a stage that gives it no share.
+    assert_eq!(state(&folder, "step-35")["sources"]["code"]["rows_in_stage"], 0);
     succeed(&folder, &["--set", &most_code, "--stop-at", "40"]);
     let last = rows(&folder, "step-40");
     assert_eq!(last.values().sum::<u64>(), 40 * 8);

@@ -33,7 +33,7 @@ pub fn step_of(folder: &Path) -> Option<u64> {
     folder.file_name()?.to_str()?.strip_prefix(PREFIX)?.parse().ok()
 }
 
-/// Whether the checkpoint in `folder` has all its files, of the sizes that its manifest gives; their contents are not looked at.
+/// Returns whether the checkpoint in `folder` has all its files, of the sizes that its manifest gives; their contents are not looked at.
 #[must_use]
 pub fn is_complete(folder: &Path) -> bool {
     Manifest::read(folder).and_then(|manifest| manifest.verify_sizes(folder)).is_ok()

@@ -66,7 +66,7 @@ impl Reporter {
         }
     }
 
-    /// An interval is over.
+    /// Writes what an interval came to.
     pub fn progress(&mut self, progress: &Progress) {
         if let Some(console) = &mut self.console {
             console.progress(progress);
@@ -74,7 +74,7 @@ impl Reporter {
         self.event(&Event::Progress(progress.clone()));
     }
 
-    /// A validation is over.
+    /// Writes what a validation found.
     pub fn validation(&mut self, validation: &Validation) {
         if let Some(console) = &mut self.console {
             console.validation(validation);

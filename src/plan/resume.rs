@@ -225,7 +225,7 @@ fn changes(plan: &Plan, saved: &Saved, stage: usize, accept: &[String]) -> Resul
     Ok(changes)
 }
 
-/// Whether a key, or what it is part of, was named by the user.
+/// Returns whether the user named a key, or what it is part of.
 #[must_use]
 pub fn is_accepted(key: &str, accept: &[String]) -> bool {
     accept
@@ -329,6 +329,7 @@ fn mix(plan: &mut Plan, saved: &Saved, stage: usize, left: u64, changes: &[Chang
     if !findings.problems.is_empty() {
         return Err(PlanError::from(Problems::new(findings.problems)).into());
     }
+    plan.notes.remarks.append(&mut findings.remarks);
     for (at, (shares, told)) in (stage..).zip(mixed) {
         plan.stages[at].mixture = shares;
         if let Some((asked, capped)) = told {

@@ -73,10 +73,12 @@ impl Data {
         &self.fingerprints
     }
 
-    /// What `position` is called in a checkpoint. Sources that the recipe has lost stay as the run left them.
+    /// Describes `position` for a checkpoint. Sources that the recipe has lost keep their rows, and none of the present stage.
     #[must_use]
     pub fn drawn(&self, plan: &Plan, position: &Position) -> BTreeMap<String, Drawn> {
         let mut drawn = plan.resumed.as_ref().map(|resumed| resumed.state.sources.clone()).unwrap_or_default();
+        // Shares are counted without them; put back without a share, they must not count either.
+        drawn.values_mut().for_each(|lost| lost.rows_in_stage = 0);
         let named = plan.data.sources.iter().zip(&self.fingerprints).enumerate();
         drawn.extend(named.map(|(at, (source, fingerprint))| {
             let drawn = Drawn {

@@ -231,7 +231,7 @@ fn sharding(plan: &Plan, world: Option<&World>, kind: Kind) -> anyhow::Result<(S
     Ok(Sharding::zeros(config, Link::open(world, mesh, device)?, fully, reduce, kind, device)?)
 }
 
-/// What is left of `plan` from `checkpoint` on.
+/// Returns what is left of `plan` from `checkpoint` on.
 ///
 /// # Errors
 /// Another model, a checkpoint that cannot be read, or a recipe that asks for another run; keys in `accept` may differ.

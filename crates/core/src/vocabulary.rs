@@ -41,7 +41,7 @@ pub enum VocabularyError {
     NoEnd(PathBuf),
 }
 
-/// What to do about a folder without `tokenizer.json`: one that holds a tokenizer in another format is converted, as the model's
+/// Advises on a folder without `tokenizer.json`: one that holds a tokenizer in another format is converted, as the model's
 /// weights mean nothing with a new one.
 fn instead(folder: &Path) -> String {
     let others = ["tokenizer.model", "spiece.model", "tekken.json", "vocab.json", "vocab.txt"];

@@ -102,7 +102,7 @@ impl Source {
         }
     }
 
-    /// Whether a training document has a token after its first, so that there is something to predict.
+    /// Returns whether a training document has a token after its first, so that there is something to predict.
     ///
     /// # Errors
     /// An index that contradicts itself, or a file that cannot be read.

@@ -253,7 +253,7 @@ fn scalar(text: &str, plain: bool, schema: &Json) -> Option<Json> {
     None
 }
 
-/// What is wrong with a value that is not what a schema asks for.
+/// Describes a value that is not what a schema asks for.
 fn mistaken(node: &Node, schema: &Json) -> String {
     if let Value::Scalar { text, plain } = &node.value {
         if !plain && scalar(text, true, schema).is_some() {

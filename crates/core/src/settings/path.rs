@@ -53,7 +53,7 @@ fn name(after: &str) -> Option<(&str, &str)> {
     named.then_some((name, behind))
 }
 
-/// Whether a text begins with a scheme, such as `s3://`.
+/// Returns whether a text begins with a scheme, such as `s3://`.
 fn is_url(text: &str) -> bool {
     text.split_once("://").is_some_and(|(scheme, _)| {
         scheme.starts_with(|letter: char| letter.is_ascii_alphabetic())
