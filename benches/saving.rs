@@ -16,7 +16,7 @@ use hephaestus::checkpoint::manifest::Manifest;
 use hephaestus::checkpoint::save::{self, Contents};
 use hephaestus::checkpoint::{State, Together};
 use hephaestus::hf;
-use hephaestus::hf::companions::Sources;
+use hephaestus::hf::companions::Carried;
 use hephaestus::hf::layout::Layout;
 use hephaestus::model::parameters::Parameters;
 use hephaestus::optim::slice::Slice;
@@ -65,7 +65,7 @@ fn main() -> Result<()> {
             optimizer: slices.collect(),
             replica: (0, 1),
             state: &state,
-            sources: Sources::default(),
+            carried: &Carried::default(),
             recipe: "",
         };
         // What was written before is on the disk, and not in this save's way.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use hephaestus::hf::companions::Sources;
+use hephaestus::hf::companions::{Carried, Sources};
 use hephaestus::hf::export::DEFAULT_SHARD;
 use hephaestus::hf::{self, HfError};
 use hephaestus::model::config::ModelConfig;
@@ -23,7 +23,7 @@ fn read(folder: &Path, kind: Kind) -> (ModelConfig, Parameters) {
 
 fn save(to: &Path, from: &(ModelConfig, Parameters), kind: Kind, shard: u64) -> Result<(), HfError> {
     let tensors: Vec<_> = from.1.iter().collect();
-    hf::export::save(to, &from.0, &tensors, kind, &Sources::default(), shard)
+    hf::export::save(to, &from.0, &tensors, kind, &Carried::default(), shard)
 }
 
 fn same_bits(a: &Parameters, b: &Parameters) -> bool {
@@ -101,7 +101,7 @@ fn an_export_replaces_nothing_and_a_failed_one_leaves_nothing() {
     tensors[1].1 = &wrong;
     tensors.push(("extra", &wrong));
     let other = out.path().join("other");
-    let error = hf::export::save(&other, &model.0, &tensors, Kind::Float, &Sources::default(), DEFAULT_SHARD)
+    let error = hf::export::save(&other, &model.0, &tensors, Kind::Float, &Carried::default(), DEFAULT_SHARD)
         .unwrap_err()
         .to_string();
     for said in ["3 problems", "lm_head.weight [96, 32] is missing", "has shape [3]: expected [32]", "extra is not"] {
@@ -149,7 +149,7 @@ fn weights_that_an_element_type_cannot_hold_are_named_and_leave_no_folder() {
         let _ = fs_err::remove_dir_all(&source);
         spoil(&model, value);
         let tensors: Vec<_> = model.iter().collect();
-        hf::export::save(&source, &config, &tensors, Kind::Float, &Sources::default(), SMALL_SHARD).unwrap();
+        hf::export::save(&source, &config, &tensors, Kind::Float, &Carried::default(), SMALL_SHARD).unwrap();
         let mut export = assert_cmd::Command::new(crate::program(env!("CARGO_BIN_EXE_hephaestus-export")));
         let run = export.arg(&source).arg(out.path().join("to")).args(["--dtype", dtype]).assert().failure().code(1);
         let said = String::from_utf8_lossy(&run.get_output().stderr).into_owned();
@@ -175,7 +175,7 @@ fn what_lies_beside_a_model_and_keys_that_change_nothing_go_with_it() {
     let (config, parameters) = read(&folder().join(FAMILIES[0]), Kind::Float);
     let tensors: Vec<_> = parameters.iter().collect();
     let save = |to: &Path, sources: &Sources<'_>| {
-        hf::export::save(to, &config, &tensors, Kind::Float, sources, DEFAULT_SHARD).unwrap();
+        hf::export::save(to, &config, &tensors, Kind::Float, &sources.read().unwrap(), DEFAULT_SHARD).unwrap();
         let mut found = Vec::new();
         for (inside, at) in [("", to.to_owned()), ("additional_chat_templates/", to.join("additional_chat_templates"))]
         {

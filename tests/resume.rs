@@ -111,6 +111,7 @@ fn another_run_in_the_same_folder_is_refused_by_its_keys_all_at_once() {
       run.seed      3 -> 4             refused: the order of the data would change, and rows come again
     set the keys back, give the new run another run.output, or accept a change with --accept KEY
     ");
+    insta::assert_snapshot!(fail(&folder, &with(&other, &["--accept", "run.sed"])), @"error: --accept run.sed: no key of the recipe or of the checkpoint's is called so; did you mean run.seed? name one as the table of changes shows it, or a section");
     let accepted = with(&other, &["--accept", "run.seed", "--accept", "data"]);
     let (_, err) = succeed(&folder, &accepted);
     assert!(err.contains("3 -> 4 ") && err.contains("accepted; the order of the data would change"), "{err}");

@@ -169,7 +169,7 @@ fn save_weights(folder: &Path, plan: &Plan, engine: &Engine) -> Result<()> {
         &plan.model.config,
         &weights,
         kind,
-        &hf::companions::Sources::default(),
+        &hf::companions::Carried::default(),
         hf::export::DEFAULT_SHARD,
     )?)
 }

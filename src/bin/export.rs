@@ -67,11 +67,10 @@ fn export(cli: &Cli) -> anyhow::Result<()> {
     let reading = progress::spinner("reading");
     let (parameters, precision, masters) = source(&model, checkpoint.as_deref(), &config)?;
     drop(reading);
-    let sources = Sources { model: Some(&model), tokenizer: None };
-    let left_out = sources.companions()?.left_out;
+    let carried = Sources { model: Some(&model), tokenizer: None }.read()?;
     let writing = progress::spinner("writing");
     let tensors: Vec<_> = parameters.iter().collect();
-    let staged = hf::export::stage(&cli.output, &config, &tensors, kind, &sources, cli.max_shard_size)?;
+    let staged = hf::export::stage(&cli.output, &config, &tensors, kind, &carried, cli.max_shard_size)?;
     drop(writing);
     let comparing = progress::spinner("comparing");
     hf::verify::tensors(&config, &parameters, dtype, staged.path(), &cli.output)?;
@@ -109,7 +108,7 @@ fn export(cli: &Cli) -> anyhow::Result<()> {
         "over {} tokens: logits differ by {:.1e} at most (the largest is {:.3}), predictions by {:.1e} nats a token (KL), {:.1e} at most",
         found.tokens, found.difference, found.scale, found.mean_divergence, found.max_divergence
     )?;
-    for one in left_out {
+    for one in carried.left_out {
         writeln!(out, "left out {one}")?;
     }
     if let Some(prompt) = &cli.prompt {

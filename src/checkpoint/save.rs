@@ -11,7 +11,7 @@ use super::state::State;
 use super::together::Together;
 use super::{CheckpointError, MANIFEST, MODEL, RECIPE, STATE, find, optimizer, shared};
 use crate::hf;
-use crate::hf::companions::Sources;
+use crate::hf::companions::Carried;
 use crate::hf::layout::Layout;
 use crate::hf::stored::Stored;
 use crate::hf::tensors::Unwritten;
@@ -33,8 +33,8 @@ pub struct Contents<'a> {
     pub replica: (usize, usize),
     /// How far the run is.
     pub state: &'a State,
-    /// Where the files beside the model come from.
-    pub sources: Sources<'a>,
+    /// What goes with the model; the first rank writes it.
+    pub carried: &'a Carried,
     /// The resolved recipe.
     pub recipe: &'a str,
 }
@@ -93,7 +93,7 @@ fn write_share(
     files.push((optimizer, file));
     let mut written = hf::tensors::write_all(files)?;
     if rank == 0 {
-        let rest = hf::export::write_rest(&model, contents.config, contents.layout, &contents.sources)?;
+        let rest = hf::export::write_rest(&model, contents.config, contents.layout, contents.carried)?;
         written.extend(rest.into_iter().map(|(name, entry)| (in_model(name), entry)));
         written.insert(STATE.to_owned(), hashed::write(&into.join(STATE), &json(contents.state)?)?);
         written.insert(RECIPE.to_owned(), hashed::write(&into.join(RECIPE), contents.recipe.as_bytes())?);

@@ -3,6 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::{Map, Value};
+
+use super::config;
 use super::error::HfError;
 use crate::figures::size;
 
@@ -11,6 +14,8 @@ pub(super) const GENERATION: &str = "generation_config.json";
 
 /// Largest file carried, in bytes; the largest tokenizers have a third of it.
 const MAX_FILE: u64 = 100_000_000;
+/// Most bytes carried: they are held in memory.
+const MAX_BYTES: u64 = 500_000_000;
 /// Most files carried.
 const MAX_FILES: usize = 1000;
 
@@ -75,6 +80,18 @@ pub struct Companions {
     pub files: Vec<(String, PathBuf)>,
     /// What is left out though it is no weights, and why, a sentence each.
     pub left_out: Vec<String>,
+    bytes: u64,
+}
+
+/// What goes with a model, in memory: a run that has it needs the model's source no more.
+#[derive(Debug, Default)]
+pub struct Carried {
+    /// The files, by path inside the folder, with `/` between its parts.
+    pub files: Vec<(String, Vec<u8>)>,
+    /// Keys of `config.json` that change nothing about training.
+    pub keys: Map<String, Value>,
+    /// What is left out though it is no weights, and why, a sentence each.
+    pub left_out: Vec<String>,
 }
 
 impl Sources<'_> {
@@ -94,6 +111,18 @@ impl Sources<'_> {
             found.gather(tokenizer, "", &|top| is_tokenizer(top) || (model.is_none() && top == GENERATION))?;
         }
         Ok(found)
+    }
+
+    /// Reads what goes with the model.
+    ///
+    /// # Errors
+    /// A file or folder that cannot be read.
+    pub fn read(&self) -> Result<Carried, HfError> {
+        let Companions { files, left_out, .. } = self.companions()?;
+        let read = |(name, path)| Ok((name, fs_err::read(path)?));
+        let files = files.into_iter().map(read).collect::<Result<_, HfError>>()?;
+        let keys = self.model.map_or_else(|| Ok(Map::new()), config::harmless)?;
+        Ok(Carried { files, keys, left_out })
     }
 }
 
@@ -131,7 +160,10 @@ impl Companions {
                 self.left_out.push(format!("{named}: {}, where at most {most} are carried", size(metadata.len())));
             } else if self.files.len() >= MAX_FILES {
                 self.left_out.push(format!("{named}: {MAX_FILES} files are carried already"));
+            } else if self.bytes + metadata.len() > MAX_BYTES {
+                self.left_out.push(format!("{named}: with it, more than {} would be carried", size(MAX_BYTES)));
             } else if metadata.is_file() {
+                self.bytes += metadata.len();
                 self.files.push((named, path));
             }
         }

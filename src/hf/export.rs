@@ -11,7 +11,7 @@ use hephaestus_core::hashed::{self, Entry};
 use serde_json::{Map, Value, json};
 use tch::{Kind, Tensor};
 
-use super::companions::{Companions, GENERATION, Sources};
+use super::companions::{Carried, GENERATION};
 use super::config;
 use super::dtype::Dtype;
 use super::error::HfError;
@@ -32,10 +32,10 @@ pub fn save(
     config: &ModelConfig,
     tensors: &[(&str, &Tensor)],
     kind: Kind,
-    sources: &Sources<'_>,
+    carried: &Carried,
     max_shard_bytes: u64,
 ) -> Result<(), HfError> {
-    stage(folder, config, tensors, kind, sources, max_shard_bytes)?.publish()
+    stage(folder, config, tensors, kind, carried, max_shard_bytes)?.publish()
 }
 
 /// A folder that is written, and does not have its name yet; it is removed again unless it is published.
@@ -48,7 +48,7 @@ pub struct Staged {
 /// Writes what [`save`] writes, under a hidden name.
 ///
 /// `tensors` must be the parameters of `config` by name, in any order; a tied head is not among them. Each file is at most
-/// `max_shard_bytes` of weights, or one tensor. What goes with the model comes from `sources`.
+/// `max_shard_bytes` of weights, or one tensor. `carried` goes with the model.
 ///
 /// # Errors
 /// [`HfError::Weights`] with every tensor that does not fit, [`HfError::Io`] where writing fails.
@@ -57,7 +57,7 @@ pub fn stage(
     config: &ModelConfig,
     tensors: &[(&str, &Tensor)],
     kind: Kind,
-    sources: &Sources<'_>,
+    carried: &Carried,
     max_shard_bytes: u64,
 ) -> Result<Staged, HfError> {
     let layout = Layout::of(config, kind, max_shard_bytes, 1)?;
@@ -72,7 +72,7 @@ pub fn stage(
     fs_err::create_dir_all(&temporary)?;
     let staged = Staged { temporary, folder: folder.to_owned() };
     tensors::write_all(unwritten(staged.path(), kind, &files)?)?;
-    write_rest(staged.path(), config, &layout, sources)?;
+    write_rest(staged.path(), config, &layout, carried)?;
     Ok(staged)
 }
 
@@ -116,15 +116,13 @@ pub fn weights(
 /// with what its source says besides, and what goes with the model), and describes it by
 /// the names of its files.
 ///
-/// A source that is gone since it was first read is warned of: it does not keep a run from saving its weights.
-///
 /// # Errors
 /// [`HfError::Io`] where writing fails.
 pub fn write_rest(
     folder: &Path,
     config: &ModelConfig,
     layout: &Layout,
-    sources: &Sources<'_>,
+    carried: &Carried,
 ) -> Result<BTreeMap<String, Entry>, HfError> {
     let mut written = BTreeMap::new();
     if layout.files().len() > 1 {
@@ -137,25 +135,12 @@ pub fn write_rest(
         written.insert(INDEX.to_owned(), write_json(&folder.join(INDEX), &index)?);
     }
     let mut object = config::to_json(config, layout.dtype());
-    let kept = sources.model.map(config::harmless).unwrap_or_else(|| Ok(Map::new()));
-    let kept = kept.unwrap_or_else(|error| {
-        tracing::warn!("config.json is written without what its source said besides: {error}");
-        Map::new()
-    });
-    object.extend(kept);
+    object.extend(carried.keys.clone());
     let name = "config.json";
     written.insert(name.to_owned(), write_json(&folder.join(name), &Value::Object(object))?);
-    let companions = sources.companions().unwrap_or_else(|error| {
-        tracing::warn!("a model is written without what lay beside it: {error}");
-        Companions::default()
-    });
-    for (name, from) in companions.files {
-        let Ok(bytes) = fs_err::read(&from) else {
-            tracing::warn!("a model is written without {}, which cannot be read", from.display());
-            continue;
-        };
-        let entry = write_bytes(&folder.join(&name), &bytes)?;
-        written.insert(name, entry);
+    for (name, bytes) in &carried.files {
+        let entry = write_bytes(&folder.join(name), bytes)?;
+        written.insert(name.clone(), entry);
     }
     if !written.contains_key(GENERATION) {
         written.insert(GENERATION.to_owned(), write_json(&folder.join(GENERATION), &generation_json(config))?);

@@ -12,6 +12,7 @@ use fs_err::OpenOptions;
 use serde_json::{Map, Value, json};
 
 use super::append::Appended;
+use super::kept::Log;
 use super::{Progress, SourceLoss, Validation};
 use crate::own;
 
@@ -40,11 +41,19 @@ impl Jsonl {
         Ok(jsonl)
     }
 
-    /// Adds a `train` line.
-    ///
-    /// # Errors
-    /// What the system refuses.
-    pub fn progress(&mut self, progress: &Progress) -> io::Result<()> {
+    /// One line: what happened, the version, seconds since 1970, then the fields of the event.
+    fn write(&mut self, event: &str, fields: Value) -> io::Result<()> {
+        let milliseconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
+        let mut record = json!({ "event": event, "version": VERSION, "time": milliseconds as f64 / 1e3 });
+        if let (Value::Object(record), Value::Object(fields)) = (&mut record, fields) {
+            record.extend(fields);
+        }
+        self.file.append(format!("{record}\n").as_bytes())
+    }
+}
+
+impl Log for Jsonl {
+    fn progress(&mut self, progress: &Progress) -> io::Result<()> {
         let sources = progress.sources.iter().map(|(name, loss)| (name.clone(), json!({ "loss": loss })));
         let fields = json!({
             "step": progress.step,
@@ -65,11 +74,7 @@ impl Jsonl {
         self.write("train", fields)
     }
 
-    /// Adds a `validation` line.
-    ///
-    /// # Errors
-    /// What the system refuses.
-    pub fn validation(&mut self, validation: &Validation) -> io::Result<()> {
+    fn validation(&mut self, validation: &Validation) -> io::Result<()> {
         let sources = validation.sources.iter().map(|source| {
             let SourceLoss { name, loss, tokens } = source;
             (name.clone(), json!({ "loss": loss, "perplexity": source.perplexity(), "tokens": tokens }))
@@ -82,22 +87,8 @@ impl Jsonl {
         self.write("validation", fields)
     }
 
-    /// Waits until everything is on the disk.
-    ///
-    /// # Errors
-    /// What the system refuses.
-    pub fn sync(&self) -> io::Result<()> {
+    fn sync(&self) -> io::Result<()> {
         self.file.sync()
-    }
-
-    /// One line: what happened, the version, seconds since 1970, then the fields of the event.
-    fn write(&mut self, event: &str, fields: Value) -> io::Result<()> {
-        let milliseconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
-        let mut record = json!({ "event": event, "version": VERSION, "time": milliseconds as f64 / 1e3 });
-        if let (Value::Object(record), Value::Object(fields)) = (&mut record, fields) {
-            record.extend(fields);
-        }
-        self.file.append(format!("{record}\n").as_bytes())
     }
 }
 

@@ -17,8 +17,10 @@ pub(super) enum Event {
 
 /// A file that events are written to.
 pub(super) trait Log {
-    /// Adds an event: all of it, or nothing.
-    fn write(&mut self, event: &Event) -> io::Result<()>;
+    /// Adds what an interval came to: all of it, or nothing.
+    fn progress(&mut self, progress: &Progress) -> io::Result<()>;
+    /// Adds what a validation found: all of it, or nothing.
+    fn validation(&mut self, validation: &Validation) -> io::Result<()>;
     /// Waits until everything is on the disk.
     fn sync(&self) -> io::Result<()>;
 }
@@ -76,7 +78,10 @@ impl<L: Log> Kept<L> {
         }
         let Some(log) = &mut self.log else { return Ok(()) };
         while let Some(event) = self.waiting.front() {
-            log.write(event)?;
+            match event {
+                Event::Progress(progress) => log.progress(progress)?,
+                Event::Validation(validation) => log.validation(validation)?,
+            }
             self.waiting.pop_front();
         }
         Ok(())
@@ -122,8 +127,11 @@ mod tests {
     }
 
     impl Log for Disk {
-        fn write(&mut self, event: &Event) -> io::Result<()> {
-            let Event::Validation(validation) = event else { return Ok(()) };
+        fn progress(&mut self, _: &Progress) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn validation(&mut self, validation: &Validation) -> io::Result<()> {
             if self.full.get() {
                 return Err(io::ErrorKind::StorageFull.into());
             }

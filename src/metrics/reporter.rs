@@ -1,13 +1,12 @@
 //! One place that the training loop reports to.
 
-use std::io;
 use std::path::Path;
 
 use indicatif::ProgressBar;
 
 use super::console::Console;
 use super::jsonl::{self, Jsonl};
-use super::kept::{Event, Kept, Log};
+use super::kept::{Event, Kept};
 use super::tensorboard::EventFile;
 use super::{Progress, Validation};
 
@@ -120,31 +119,5 @@ impl Reporter {
         if let Some(console) = &self.console {
             console.clear();
         }
-    }
-}
-
-impl Log for Jsonl {
-    fn write(&mut self, event: &Event) -> io::Result<()> {
-        match event {
-            Event::Progress(progress) => self.progress(progress),
-            Event::Validation(validation) => self.validation(validation),
-        }
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        Self::sync(self)
-    }
-}
-
-impl Log for EventFile {
-    fn write(&mut self, event: &Event) -> io::Result<()> {
-        match event {
-            Event::Progress(progress) => self.progress(progress),
-            Event::Validation(validation) => self.validation(validation),
-        }
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        Self::sync(self)
     }
 }

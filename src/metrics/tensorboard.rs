@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::append::Appended;
+use super::kept::Log;
 use super::{Progress, Validation};
 
 /// Name of the folder in a run's output folder.
@@ -40,42 +41,6 @@ impl EventFile {
         Ok(events)
     }
 
-    /// Adds the scalars of an interval, under `train/`.
-    ///
-    /// # Errors
-    /// What the system refuses.
-    pub fn progress(&mut self, progress: &Progress) -> io::Result<()> {
-        let mut scalars = vec![
-            ("train/loss".to_owned(), progress.loss),
-            ("train/grad_norm".to_owned(), progress.grad_norm),
-            ("train/lr".to_owned(), progress.lr),
-            ("train/tokens_per_second".to_owned(), progress.tokens_per_second),
-        ];
-        scalars.extend(progress.mfu.map(|mfu| ("train/mfu".to_owned(), mfu)));
-        scalars.extend(progress.sources.iter().map(|(name, loss)| (format!("train/loss/{name}"), *loss)));
-        self.scalars(progress.step, &scalars)
-    }
-
-    /// Adds the scalars of a validation, under `validation/`.
-    ///
-    /// # Errors
-    /// What the system refuses.
-    pub fn validation(&mut self, validation: &Validation) -> io::Result<()> {
-        let scalars = validation.sources.iter().flat_map(|source| {
-            let loss = (format!("validation/loss/{}", source.name), source.loss);
-            [loss, (format!("validation/perplexity/{}", source.name), source.perplexity())]
-        });
-        self.scalars(validation.step, &scalars.collect::<Vec<_>>())
-    }
-
-    /// Waits until everything is on the disk.
-    ///
-    /// # Errors
-    /// What the system refuses.
-    pub fn sync(&self) -> io::Result<()> {
-        self.file.sync()
-    }
-
     /// One event with a summary of named values.
     fn scalars(&mut self, step: u64, scalars: &[(String, f64)]) -> io::Result<()> {
         let mut summary = Vec::new();
@@ -98,6 +63,32 @@ impl EventFile {
         event.extend(varint_field(2, step));
         event.extend(what);
         self.file.append(&record(&event))
+    }
+}
+
+impl Log for EventFile {
+    fn progress(&mut self, progress: &Progress) -> io::Result<()> {
+        let mut scalars = vec![
+            ("train/loss".to_owned(), progress.loss),
+            ("train/grad_norm".to_owned(), progress.grad_norm),
+            ("train/lr".to_owned(), progress.lr),
+            ("train/tokens_per_second".to_owned(), progress.tokens_per_second),
+        ];
+        scalars.extend(progress.mfu.map(|mfu| ("train/mfu".to_owned(), mfu)));
+        scalars.extend(progress.sources.iter().map(|(name, loss)| (format!("train/loss/{name}"), *loss)));
+        self.scalars(progress.step, &scalars)
+    }
+
+    fn validation(&mut self, validation: &Validation) -> io::Result<()> {
+        let scalars = validation.sources.iter().flat_map(|source| {
+            let loss = (format!("validation/loss/{}", source.name), source.loss);
+            [loss, (format!("validation/perplexity/{}", source.name), source.perplexity())]
+        });
+        self.scalars(validation.step, &scalars.collect::<Vec<_>>())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync()
     }
 }
 

@@ -113,8 +113,10 @@ pub(super) fn model(recipe: &Recipe, findings: &mut Findings) -> Option<ModelPla
 pub(super) fn vocabulary(recipe: &Recipe, model: Option<&ModelPlan>, findings: &mut Findings) -> Option<Tokens> {
     let (key, path) = match (&recipe.tokenizer, &recipe.model.from) {
         (Some(path), _) => ("tokenizer", path.clone()),
-        (None, Some(from)) if from.exists() => ("model.from", hugging_face(from)),
-        // What is not there, or not given, has been complained of.
+        (None, Some(from)) if from.is_file() || hugging_face(from).join("config.json").is_file() => {
+            ("model.from", hugging_face(from))
+        }
+        // What is no model, or not given, has been complained of.
         (None, _) => return None,
     };
     let vocabulary = Vocabulary::load(&path).map_err(|error| findings.complain(key, error.to_string())).ok()?;

@@ -15,7 +15,7 @@ use super::{Plan, PlanError};
 use crate::checkpoint::{CheckpointError, MODEL, RECIPE, State};
 use crate::corpus::loader::Position;
 use crate::figures::thousands;
-use crate::recipe::problem::{Positions, Problems};
+use crate::recipe::problem::{Positions, Problems, nearest};
 use crate::recipe::{Recipe, keys};
 
 /// Shares that differ by less are the same.
@@ -99,6 +99,14 @@ pub enum ResumeError {
         stage: String,
         /// Those of the recipe.
         names: Vec<String>,
+    },
+    /// A key to accept that neither recipe has.
+    #[error("--accept {named}: no key of the recipe or of the checkpoint's is called so; {}name one as the table of changes shows it, or a section", .near.as_ref().map(|near| format!("did you mean {near}? ")).unwrap_or_default())]
+    NoKey {
+        /// What was to be accepted.
+        named: String,
+        /// The key most like it.
+        near: Option<String>,
     },
     /// What is left of the run cannot be trained so.
     #[error(transparent)]
@@ -202,6 +210,10 @@ impl Resumed {
 fn changes(plan: &Plan, saved: &Saved, stage: usize, accept: &[String]) -> Result<Vec<Change>, ResumeError> {
     let now = keys::by_key(&plan.settled()).map_err(|error| CheckpointError::from(io::Error::from(error)))?;
     let all: BTreeSet<&String> = saved.recipe.keys().chain(now.keys()).collect();
+    if let Some(named) = accept.iter().find(|named| !all.iter().any(|key| names(named, key))) {
+        let near = nearest(named, all.iter().map(|key| key.as_str())).map(str::to_owned);
+        return Err(ResumeError::NoKey { named: named.clone(), near });
+    }
     let differing = all.into_iter().filter(|key| saved.recipe.get(*key) != now.get(*key));
     let mut changes = Vec::new();
     for key in differing {
@@ -228,9 +240,12 @@ fn changes(plan: &Plan, saved: &Saved, stage: usize, accept: &[String]) -> Resul
 /// Returns whether the user named a key, or what it is part of.
 #[must_use]
 pub fn is_accepted(key: &str, accept: &[String]) -> bool {
-    accept
-        .iter()
-        .any(|named| key.strip_prefix(named.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+    accept.iter().any(|named| names(named, key))
+}
+
+/// Returns whether `named` is `key`, or a section that it is in.
+fn names(named: &str, key: &str) -> bool {
+    key.strip_prefix(named).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 const BASE: &str = "the checkpoint's weights go on, and other ones would never be read";

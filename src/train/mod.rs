@@ -34,6 +34,7 @@ use self::stop::Stop;
 use self::team::Team;
 use crate::checkpoint::{retention, shared};
 use crate::ffi;
+use crate::hf::companions::{Carried, Sources};
 use crate::metrics::reporter::{Reporter, Settings};
 use crate::plan::{Compute, Disk, Plan};
 
@@ -78,8 +79,9 @@ fn carry_out(plan: &mut Plan, options: &Options, stop: &Stop, team: &Team<'_>) -
         ffi::use_device(index)?;
     }
     let data = Data::open(plan)?;
-    let (mut lock, mut left) = (None, Vec::new());
+    let (mut lock, mut left, mut carried) = (None, Vec::new(), Carried::default());
     shared::folder(&plan.output, team.together(), || {
+        carried = Sources { model: Some(&plan.model.source), tokenizer: Some(&plan.tokenizer) }.read()?;
         Disk::of(plan).check(plan)?;
         fs_err::create_dir_all(&plan.output)?;
         lock = Some(save::lock(&plan.output)?);
@@ -128,7 +130,7 @@ fn carry_out(plan: &mut Plan, options: &Options, stop: &Stop, team: &Team<'_>) -
         let told = team.together().first("set checkpoints aside", settle)?;
         told.iter().for_each(|line| reporter.note(line));
     }
-    let saver = Saver::new(plan, checkpoint.clone(), position.step);
+    let saver = Saver::new(plan, carried, checkpoint.clone(), position.step);
     let (tokens, skipped) = plan.resumed.as_ref().map_or((0, 0), |at| (at.state.tokens, at.state.skipped));
     let mut run = Run { plan, team, data, engine, reporter, saver, position, tokens, skipped, failure: None };
     let outcome = refusal::attempt(|| run.finish(options, stop)).map_err(|error| refusal::advised(error, plan));

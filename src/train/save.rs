@@ -12,7 +12,7 @@ use tch::{Device, Tensor};
 use super::step::Engine;
 use crate::checkpoint::{State, Together, retention, save};
 use crate::distributed::sharding::StepError;
-use crate::hf::companions::Sources;
+use crate::hf::companions::Carried;
 use crate::hf::export::DEFAULT_SHARD;
 use crate::hf::layout::Layout;
 use crate::metrics::reporter::Reporter;
@@ -24,6 +24,7 @@ use crate::recipe::quantity::Interval;
 #[derive(Debug)]
 pub struct Saver<'a> {
     plan: &'a Plan,
+    carried: Carried,
     newest: Option<PathBuf>,
     saved_step: u64,
     saved_at: Instant,
@@ -31,10 +32,11 @@ pub struct Saver<'a> {
 }
 
 impl<'a> Saver<'a> {
-    /// A saver of a run that stands at `step`, where `newest` is its checkpoint, if it has one.
+    /// A saver of a run that stands at `step`, where `newest` is its checkpoint, if it has one. What is `carried` goes into
+    /// every checkpoint, and matters on the first rank alone.
     #[must_use]
-    pub fn new(plan: &'a Plan, newest: Option<PathBuf>, step: u64) -> Self {
-        Self { plan, newest, saved_step: step, saved_at: Instant::now(), prunes: false }
+    pub fn new(plan: &'a Plan, carried: Carried, newest: Option<PathBuf>, step: u64) -> Self {
+        Self { plan, carried, newest, saved_step: step, saved_at: Instant::now(), prunes: false }
     }
 
     /// The newest checkpoint.
@@ -80,7 +82,7 @@ impl<'a> Saver<'a> {
             optimizer: engine.optimizer.slices(engine.parameters.specs()),
             replica: engine.sharding.replica(),
             state,
-            sources: Sources { model: Some(&self.plan.model.source), tokenizer: Some(&self.plan.tokenizer) },
+            carried: &self.carried,
             recipe: &self.plan.resolved_recipe(),
         };
         let folder = save::save(&self.plan.output, &contents, together).map_err(|error| {

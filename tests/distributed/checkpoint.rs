@@ -93,6 +93,7 @@ fn write(
     let layout = Layout::of(&config, Kind::Float, SHARD, together.count())?;
     let own = layout.parameters_of(together.rank()).map(|spec| Ok((spec.name.clone(), weights.tensor(&spec.name)?)));
     let tokenizer = model();
+    let carried = Sources { model: None, tokenizer: Some(&tokenizer) }.read()?;
     let contents = Contents {
         config: &config,
         layout: &layout,
@@ -113,7 +114,7 @@ fn write(
             sequence_length: 16,
             sources: BTreeMap::new(),
         },
-        sources: Sources { model: None, tokenizer: Some(&tokenizer) },
+        carried: &carried,
         recipe: "version: 1\n",
     };
     checkpoint::save::save(output, &contents, together)
